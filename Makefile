@@ -3,6 +3,8 @@
 # make test   the same with every test, before a change is handed on
 PYTHON ?= python3
 BIN := .venv/bin
+# Where it is set (many containers do), each process would compile the sources and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # A file stays in one process, for what its tests share; `tests/conftest.py` says which files come first.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

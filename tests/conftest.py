@@ -20,7 +20,7 @@ keep_freed_memory()  # as the program's own workers do: else the pages of each l
 
 ROOT = Path(__file__).resolve().parent.parent
 WITHOUT_SHARED_DATA = "the shared data is absent"
-SLOW_SECONDS = 3.0  # what takes longer belongs out of `make check`, by `@pytest.mark.slow`
+SLOW_SECONDS = 1.0  # what takes longer belongs out of `make check`, by `@pytest.mark.slow`
 
 # hypothesis lets an example fail that takes 200 ms: that would be a test of the machine
 # the same examples each time: a change is judged by what it changes. AIENE_EXPLORE=1 draws new ones.

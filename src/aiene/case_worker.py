@@ -136,26 +136,16 @@ def load(bundle: Bundle, order: Order) -> Loaded:
     return Loaded(load_preparation(bundle, order.settings.registration), networks, bundle)
 
 
-_loaded: dict[str, Loaded] = {}  # of this process
+_loaded: dict[Order, Loaded] = {}  # of this process
 
 
 def kept(order: Order, bundle: Callable[[], Bundle]) -> Loaded:
     """What this process has loaded for a run, which is loaded at its first case."""
-    key = digest(
-        [
-            order.bundle_sha256,
-            order.device,
-            order.own_masks,
-            order.settings.operating_point,
-            order.settings.engine,
-            order.settings.registration,
-        ]
-    )
-    if key not in _loaded:
+    if order not in _loaded:
         found = load(bundle(), order)
-        _loaded.clear()  # the networks of an earlier run with other settings
-        _loaded[key] = found
-    return _loaded[key]
+        _loaded.clear()  # the networks of an earlier run
+        _loaded[order] = found
+    return _loaded[order]
 
 
 def make(case: Case, order: Order, bundle: Callable[[], Bundle], room: Path | None = None) -> Made:
@@ -200,8 +190,6 @@ def _peak_mb() -> int | None:
 
 
 class _CasesInOrder(InOrder[Case, Result]):
-    """Cases worked on in processes of this machine, in order."""
-
     def each(self, tasks: Iterable[Case]) -> Iterator[tuple[Case, Callable[[], Result]]]:
         """Every case with a function that waits for what was made of it, or raises its error."""
         for case, result in super().each(tasks):
@@ -331,10 +319,8 @@ def _result(future: Future) -> Made:
     try:
         made: Made = future.result()
     except KilledWorker as error:
-        raise CaseError(
-            "2 workers ended while processing this CT, usually for lack of memory",
-            "give the workers more memory, or fewer tasks at a time",
-        ) from error
+        problem = "2 workers ended while processing this CT, usually for lack of memory"
+        raise CaseError(problem, "give the workers more memory, or fewer tasks at a time") from error
     finally:
         future.release()
     return made
@@ -395,7 +381,6 @@ def _use_own_cores() -> None:
 
 
 def _look(file: str, order: Order) -> dict[str, Any]:
-    """What a worker is and sees."""
     return {
         "versions": versions(),
         "sees_input": os.path.exists(file),  # noqa: PTH110 (a path of another machine's form may be odd)

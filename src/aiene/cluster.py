@@ -106,7 +106,6 @@ def _never_empty(cluster: Any, jobs: int) -> Iterator[None]:
 
 @contextmanager
 def _queued(words: str, jobs: int) -> Iterator[Any]:
-    """A cluster whose workers are jobs of a batch system."""
     options: dict[str, Any] = {"cluster": "SLURMCluster"} if words == "slurm" else _options(Path(words))
     jobqueue = need("dask_jobqueue", extra="cluster", purpose="Workers as jobs of a batch system")
     kind = getattr(jobqueue, str(options.pop("cluster", "")), None)
@@ -124,12 +123,8 @@ def _options(file: Path) -> dict[str, Any]:
     import yaml
 
     if file.suffix.lower() not in (".yaml", ".yml"):
-        raise UsageError(
-            said(
-                "--scheduler {}: use local, slurm, an address such as tcp://HOST:8786, or a .yaml file.",
-                file_name(file),
-            )
-        )
+        template = "--scheduler {}: use local, slurm, an address such as tcp://HOST:8786, or a .yaml file."
+        raise UsageError(said(template, file_name(file)))
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -219,12 +214,8 @@ def _refuse_unshared(client: Client, folder: Path, *, make: bool) -> None:
     here = folder.resolve()
     names = sorted(path.name for path in here.iterdir())[:1] if here.is_dir() else []
     if not all(client.run(_sees, str(here), names).values()):
-        raise UsageError(
-            said(
-                "a worker does not see the folder {}; put it on a disk that is shared under one path.",
-                file_name(folder),
-            )
-        )
+        template = "a worker does not see the folder {}; put it on a disk that is shared under one path."
+        raise UsageError(said(template, file_name(folder)))
 
 
 def _sees(folder: str, names: list[str]) -> bool:

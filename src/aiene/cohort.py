@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene import case_worker, cluster
-from aiene.case_worker import CaseWorkers, GetPreprocessed, Made, Preparers, cases_at_once, load
+from aiene.case_worker import CaseWorkers, ClusterWork, GetPreprocessed, Made, Preparers, cases_at_once, load
 from aiene.deidentify import Disguised, Key, Plain
 from aiene.device import device_name, resolve_device
 from aiene.errors import AieneError, OutputError, UsageError, attempt, file_name, ours, said
@@ -132,8 +132,6 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class _Run:
-    """What all cases of a run share."""
-
     store: RunStore
     bundle: Bundle
     settings: Settings
@@ -209,7 +207,12 @@ def run_cohort(
     chosen = selection or Selection()
     shown = Plain() if key is None else Disguised(key)
     with shown.errors():
-        _check(chosen, jobs, masks)
+        if jobs is not None and jobs < 1:
+            raise UsageError("--jobs must be at least 1.")
+        chosen.check()
+        if masks is not None and not masks.is_dir():
+            told = "--masks {}: no such folder; name the folder of the masks."
+            raise UsageError(said(told, file_name(masks)))
         id_rule = parse_id_rule(chosen.id_from)
     bundle = find_bundle(model)
     verify_bundle(bundle)
@@ -393,8 +396,6 @@ class _Book:
 
 
 class _Progressing:
-    """The cases of one call, on their way to results."""
-
     def __init__(
         self,
         run: _Run,
@@ -423,21 +424,32 @@ class _Progressing:
         if open_cases:
             at_once = min(jobs, len(open_cases))
             own_masks = self._run.settings.masks is not None or all(c.mask is not None for c in open_cases)
-            if scheduler is None:
-                self._work_here(open_cases, at_once, device, own_masks)
+            order = case_worker.order_of(self._run.bundle, self._run.settings, device, own_masks=own_masks)
+            if scheduler is None and (at_once == 1 or resolve_device(device).type != "cpu"):
+                self._work_here(open_cases, at_once, order)
             else:
-                self._work_there(open_cases, at_once, device, own_masks, scheduler)
+                self._work_apart(open_cases, at_once, order, scheduler)
         return [self._results[self._shown.name(case.case_id)] for case in self._cases]
 
-    def _work_here(self, open_cases: Sequence[Case], jobs: int, device: str, own_masks: bool) -> None:
+    def _work_apart(
+        self, open_cases: list[Case], jobs: int, order: case_worker.Order, scheduler: str | None
+    ) -> None:
+        """In processes of this machine, or on the workers of a scheduler."""
         run = self._run
-        order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
-        if jobs > 1 and resolve_device(device).type == "cpu":
-            with CaseWorkers(run.bundle, order, jobs, room=run.store.room) as crew:
-                for case, get_made in crew.each(run.supply.each(open_cases)):
-                    self._attempt(case, partial(self._taken, get_made))
-            return
-        loaded = load(run.bundle, order)
+        with ExitStack() as stack:
+            workers: CaseWorkers | ClusterWork
+            if scheduler is None:
+                workers = stack.enter_context(CaseWorkers(run.bundle, order, jobs, room=run.store.room))
+            else:
+                client = stack.enter_context(cluster.connected(scheduler, jobs))
+                workers = ClusterWork(client, run.bundle, order)
+                self._book.tell(workers=workers.check(open_cases), dashboard=client.dashboard_link)
+            for case, get_made in workers.each(run.supply.each(open_cases)):
+                self._attempt(case, partial(self._taken, get_made))
+
+    def _work_here(self, open_cases: list[Case], jobs: int, order: case_worker.Order) -> None:
+        """By networks of this process; other processes prepare their input."""
+        run, loaded = self._run, load(self._run.bundle, order)
         networks, preparation = loaded.networks, loaded.preparation
         if networks.segmenter is not None:
             self._book.tell(engine=networks.segmenter.engine.name)
@@ -461,19 +473,7 @@ class _Progressing:
             for case, get_preprocessed in preparers.prepared(run.supply.each(open_cases), preparation):
                 self._attempt(case, partial(infer, get_preprocessed))
 
-    def _work_there(
-        self, open_cases: list[Case], jobs: int, device: str, own_masks: bool, scheduler: str
-    ) -> None:
-        run = self._run
-        order = case_worker.order_of(run.bundle, run.settings, device, own_masks=own_masks)
-        with cluster.connected(scheduler, jobs) as client:
-            workers = case_worker.ClusterWork(client, run.bundle, order)
-            self._book.tell(workers=workers.check(open_cases), dashboard=client.dashboard_link)
-            for case, get_made in workers.each(run.supply.each(open_cases)):
-                self._attempt(case, partial(self._taken, get_made))
-
     def _taken(self, get_made: Callable[[], Made]) -> tuple[CaseResult, CaseFiles]:
-        """What a worker made of a case, with the record told of the worker."""
         made = get_made()
         if made.engine is not None:
             self._book.tell(engine=made.engine)
@@ -576,14 +576,6 @@ def _refuse_inputs_in(out: Path, found: Sequence[Case | Refusal], masks: Path | 
     cases = [case for case in found if isinstance(case, Case)]
     refuse_files_within(out, (file for case in cases for file in case.files), "a file of the input")
     refuse_files_within(out, (file for case in cases for file in own_mask_files(case, masks)), "a mask")
-
-
-def _check(selection: Selection, jobs: int | None, masks: Path | None) -> None:
-    if jobs is not None and jobs < 1:
-        raise UsageError("--jobs must be at least 1.")
-    selection.check()
-    if masks is not None and not masks.is_dir():
-        raise UsageError(said("--masks {}: no such folder; name the folder of the masks.", file_name(masks)))
 
 
 def _end(results: Sequence[CaseResult]) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from aiene.errors import (
     case_name,
     file_name,
     library_reason,
-    os_reason,
     ours,
+    reading,
     said,
     visible,
 )
@@ -80,10 +80,10 @@ def probability_text(value: float | None, marks: Sequence[float] = (), *, missin
     return text if float(text) == short else format(Decimal(repr(short)), "f")
 
 
-def rows_bytes(rows: Iterable[Iterable[Any]], *, delimiter: str = ",") -> bytes:
+def rows_bytes(rows: Iterable[Iterable[Any]]) -> bytes:
     """Rows, the header first, as CSV: UTF-8, the same line ends everywhere."""
     text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(text, lineterminator="\n")
     writer.writerows([cell(value) for value in row] for row in rows)
     return text.getvalue().encode()
 
@@ -170,11 +170,9 @@ def read_table(file: Path, remedy: str) -> Table:
 
 
 def _cells(file: Path, remedy: str) -> list[tuple[int, list[str]]]:
-    """Every line that is not blank, with its number."""
     try:
-        text = unicodedata.normalize("NFC", file.read_bytes().decode("utf-8-sig"))
-    except OSError as error:
-        raise InputError(file, said("it cannot be read ({})", os_reason(error)), remedy) from error
+        with reading(file, remedy):
+            text = unicodedata.normalize("NFC", file.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise InputError(file, "it is not text in UTF-8", "save it as CSV in UTF-8") from error
     head = text.lstrip().split("\n", 1)[0]

@@ -23,7 +23,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from logging import Logger
@@ -243,7 +244,10 @@ class AieneError(Exception):
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
         own = self.args[0] if len(self.args) == 1 else None
-        return ours(own) if isinstance(own, str) else said("{}", str(self))
+        return ours(own) if isinstance(own, str) else said("{}", super().__str__())
+
+    def __str__(self) -> str:
+        return str(self.told)
 
 
 class _FileError(AieneError):
@@ -265,12 +269,23 @@ class _FileError(AieneError):
         """The sentence, with the names in it marked."""
         return said("{}: {}; {}.", file_name(self.path), ours(self.problem), ours(self.remedy))
 
-    def __str__(self) -> str:
-        return str(self.told)
-
 
 class InputError(_FileError):
     """A file or folder that was given as input cannot be used as it is."""
+
+
+@contextmanager
+def reading(path: Path | str, remedy: str = "check its permissions") -> Iterator[None]:
+    """Turn the system's errors on reading `path` into one sentence.
+
+    Raises
+    ------
+    InputError : it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(path, said("it cannot be read ({})", os_reason(error)), remedy) from error
 
 
 class ModelError(_FileError):
@@ -298,9 +313,6 @@ class ProblemError(AieneError):
     def told(self) -> Said:
         """The sentence, with the names in it marked."""
         return said("{}; {}.", ours(self.problem), ours(self.remedy))
-
-    def __str__(self) -> str:
-        return str(self.told)
 
 
 class CaseError(ProblemError):
@@ -371,9 +383,6 @@ class MissingExtraError(AieneError):
             return said(template, purpose, module, self.broken, extra)
         return said("{} needs {}; install aiene[{}].", purpose, module, extra)
 
-    def __str__(self) -> str:
-        return str(self.told)
-
 
 class UnforeseenError(AieneError):
     """A fault of the program's own; the log has the traceback.
@@ -391,9 +400,6 @@ class UnforeseenError(AieneError):
     def told(self) -> Said:
         """The sentence."""
         return said("internal error ({}), see the log.", ours(self.kind))
-
-    def __str__(self) -> str:
-        return str(self.told)
 
 
 Outcome = TypeVar("Outcome")
@@ -447,10 +453,11 @@ def need(module: str, *, extra: str, purpose: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] == module.split(".")[0]:
             raise MissingExtraError(purpose, module, extra) from error
-        raise MissingExtraError(purpose, module, extra, _first_line(error)) from error
+        raise MissingExtraError(purpose, module, extra, first_line(error)) from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise MissingExtraError(purpose, module, extra, _first_line(error)) from error
+        raise MissingExtraError(purpose, module, extra, first_line(error)) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its kind where it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -121,23 +121,14 @@ def read_run(out: Path) -> RunRecord:
         content = json.loads(files[0].read_text(encoding="utf-8"))
         return _run_of(content)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            said(
-                "{}: it is not a record of a run that this version understands; run the CTs again.",
-                file_name(files[0]),
-            )
-        ) from error
-
-
-def case_folders(out: Path) -> list[Path]:
-    """The folders of the cases of a run, in byte order of their names."""
-    found = (p for p in RunStore(out).cases.glob("*") if (p / CASE).is_file() and not p.name.startswith("."))
-    return sorted(found, key=lambda p: p.name.encode())
+        template = "{}: it is not a record of a run that this version understands; run the CTs again."
+        raise UsageError(said(template, file_name(files[0]))) from error
 
 
 def cases_of(out: Path) -> Iterator[CaseResult | InputError]:
-    """The record of every case, or why it cannot be read."""
-    for folder in case_folders(out):
+    """The record of every case in byte order of their folders' names, or why it cannot be read."""
+    found = (p for p in RunStore(out).cases.glob("*") if (p / CASE).is_file() and not p.name.startswith("."))
+    for folder in sorted(found, key=lambda p: p.name.encode()):
         try:
             yield CaseResult.from_json(json.loads((folder / CASE).read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
@@ -421,18 +412,13 @@ def _check_one_run(records: dict[Path, dict[str, dict[str, Any]]]) -> None:
             first = settings if first is None else first
             keys = first.keys() | settings.keys()
             if changed := sorted(k for k in keys if first.get(k) != settings.get(k)):
+                template = "{} and {} are of different runs (different: {}); merge the parts of one run."
                 raise UsageError(
-                    said(
-                        "{} and {} are of different runs (different: {}); merge the parts of one run.",
-                        file_name(part),
-                        file_name(leader),
-                        joined(", ", map(ours, changed)),
-                    )
+                    said(template, file_name(part), file_name(leader), joined(", ", map(ours, changed)))
                 )
 
 
 def _names(part: Path) -> list[str]:
-    """Every case of the input, as the part's table tells."""
     file = part / "cases.csv"
     try:
         return list(pd.read_csv(file, dtype=str, keep_default_na=False)["case_id"])
@@ -443,18 +429,12 @@ def _names(part: Path) -> list[str]:
 def _best(
     name: str, theirs: list[tuple[RunStore, dict[str, CaseResult]]]
 ) -> tuple[RunStore | None, CaseResult]:
-    """A case's result, and where its files lie."""
     found = [(store, results[name]) for store, results in theirs if name in results]
     done = [(store, result) for store, result in found if result.status in _DONE]
     if len({result.facts.get("content_sha256") for _, result in done}) > 1:
         where = joined(" and ", [file_name(store.root) for store, _ in done[:2]])
-        raise UsageError(
-            said(
-                "{} did the case {} from different images; merge the parts of one run.",
-                where,
-                case_name(name),
-            )
-        )
+        template = "{} did the case {} from different images; merge the parts of one run."
+        raise UsageError(said(template, where, case_name(name)))
     if found:
         return (done or [f for f in found if f[1].status == "failed"] or found)[0]
     return None, CaseResult(name, "skipped", said("not done in any of the parts that were merged"))

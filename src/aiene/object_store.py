@@ -18,11 +18,11 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from aiene.errors import (
     AieneError,
@@ -30,6 +30,7 @@ from aiene.errors import (
     MissingExtraError,
     OutputError,
     UsageError,
+    first_line,
     library_reason,
     need,
     os_reason,
@@ -142,14 +143,11 @@ class Place:
         ------
         InputError : it cannot be listed, or a name leads out of a folder.
         """
-        try:
+        found: dict[str, Any] = {}
+        with self._asking(InputError), suppress(FileNotFoundError):
             found = self._fs.find(self._root, detail=True)
             if not found and self._fs.isfile(self._root):
                 found = {self._root: self._fs.info(self._root)}
-        except FileNotFoundError:
-            found = {}
-        except self._errors as error:
-            self._refused(error, "read", InputError)
         told = {}
         for key, facts in found.items():
             name = key[len(self._root) :].lstrip("/") or key.rpartition("/")[2]
@@ -187,16 +185,13 @@ class Place:
         """
         half = file.with_name(f"{file.name}.half")
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._fs.get_file(self._keys[name], str(half))
-            if half.stat().st_size != at.size:
-                raise ObjectGoneError(name)
-            os.utime(half, ns=(at.stamp, at.stamp))
-            half.replace(file)
-        except self._errors as error:
-            if _is_gone(error):
-                raise ObjectGoneError(name) from error
-            self._refused(error, "read", InputError)
+            with self._asking(InputError, name):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                self._fs.get_file(self._keys[name], str(half))
+                if half.stat().st_size != at.size:
+                    raise ObjectGoneError(name)
+                os.utime(half, ns=(at.stamp, at.stamp))
+                half.replace(file)
         finally:
             half.unlink(missing_ok=True)
 
@@ -207,20 +202,9 @@ class Place:
         ------
         InputError : it cannot be read.
         """
-        try:
+        with self._asking(InputError):
             content: bytes = self._fs.cat_file(self._keys[name], start=0, end=size)
-        except self._errors as error:
-            self._refused(error, "read", InputError)
         return content
-
-    def send(self, file: Path, name: str) -> None:
-        """Put a file's content under a name.
-
-        Raises
-        ------
-        OutputError : it cannot be.
-        """
-        self.put(name, file.read_bytes())
 
     def put(self, name: str, content: bytes) -> None:
         """Put some bytes under a name.
@@ -229,10 +213,8 @@ class Place:
         ------
         OutputError : they cannot be.
         """
-        try:
+        with self._asking(OutputError):
             self._fs.pipe_file(f"{self._root}/{name}", content)
-        except self._errors as error:
-            self._refused(error, "write", OutputError)
 
     def remove(self, name: str) -> None:
         """Take an object away.
@@ -241,21 +223,23 @@ class Place:
         ------
         OutputError : it cannot be.
         """
-        try:
+        with self._asking(OutputError), suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._root}/{name}")
-        except FileNotFoundError:
-            return
-        except self._errors as error:
-            self._refused(error, "write", OutputError)
 
-    def _refused(self, error: BaseException, verb: str, kind: type[InputError | OutputError]) -> NoReturn:
-        """Tell in one sentence what a store refused."""
-        for pattern, problem, remedy in _SPOKEN:
-            if re.search(pattern, f"{type(error).__name__} {error}"):
-                raise kind(self.url, said(problem, *[ours(verb)] * problem.count("{}")), remedy) from error
-        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        told = said("the store refused to {} ({})", ours(verb), library_reason(error, first))
-        raise kind(self.url, told, "check the URL") from error
+    @contextmanager
+    def _asking(self, kind: type[InputError | OutputError], name: str = "") -> Iterator[None]:
+        """What a store refuses, told in one sentence; an object of a name may have gone."""
+        try:
+            yield
+        except self._errors as error:
+            if name and _is_gone(error):
+                raise ObjectGoneError(name) from error
+            verb = ours("read" if kind is InputError else "write")
+            for pattern, problem, remedy in _SPOKEN:
+                if re.search(pattern, f"{type(error).__name__} {error}"):
+                    raise kind(self.url, said(problem, *[verb] * problem.count("{}")), remedy) from error
+            told = said("the store refused to {} ({})", verb, library_reason(error, first_line(error)[:200]))
+            raise kind(self.url, told, "check the URL") from error
 
 
 def _is_gone(error: BaseException) -> bool:
@@ -294,8 +278,13 @@ class AtHand:
         return work()
 
     def briefly(self, case: Case, work: Callable[[], Result]) -> Result:
-        """The same, before the cases' turns."""
-        return work()
+        """The same, before the cases' turns: its files are brought for this alone."""
+        try:
+            for _ in self.each([case]):
+                pass
+            return self.checked(case, work)
+        finally:
+            self.release(case)
 
     def release(self, case: Case) -> None:
         """Nothing is taken away."""
@@ -387,15 +376,6 @@ class Supply(AtHand):
             if name in self._lost:
                 raise self._lost[name]
         return work()
-
-    def briefly(self, case: Case, work: Callable[[], Result]) -> Result:
-        """The same, before the cases' turns: its files are brought for this alone."""
-        try:
-            for _ in self.each([case]):
-                pass
-            return self.checked(case, work)
-        finally:
-            self.release(case)
 
     def release(self, case: Case) -> None:
         """Remove the files of a case that no other case is waiting for."""
@@ -521,7 +501,7 @@ class Results:
             file = self.folder / name
             if self._place is not None and file.is_file() and self._sent.get(name) != file.stat().st_mtime_ns:
                 self._sent[name] = file.stat().st_mtime_ns
-                self._place.send(file, name)
+                self._place.put(name, file.read_bytes())
 
 
 class Home(NamedTuple):

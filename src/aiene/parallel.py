@@ -81,9 +81,19 @@ class Crew:
     def __init__(
         self, jobs: int, start: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
     ) -> None:
-        self._jobs, self._start, self._arguments = jobs, start, arguments
+        self._start, self._arguments = start, arguments
         self._workers: list[BaseProcess] = []
-        self.pool = self._new()
+        away = _elsewhere_now.get()
+        self.pool: Executor = (
+            ProcessPoolExecutor(
+                jobs,
+                mp_context=get_context("spawn"),
+                initializer=_begin,
+                initargs=(os.getpid(), start, arguments),
+            )
+            if away is None
+            else away.pool()
+        )
 
     def __enter__(self) -> Crew:
         return self
@@ -114,17 +124,6 @@ class Crew:
         for worker in self._workers:
             worker.terminate()
         self._workers = []
-
-    def _new(self) -> Executor:
-        away = _elsewhere_now.get()
-        if away is not None:
-            return away.pool()
-        return ProcessPoolExecutor(
-            self._jobs,
-            mp_context=get_context("spawn"),
-            initializer=_begin,
-            initargs=(os.getpid(), self._start, self._arguments),
-        )
 
 
 def end_with(parent: int) -> None:
@@ -210,10 +209,8 @@ def unless_ended(result: Callable[[], Result]) -> Result:
     try:
         return result()
     except BrokenProcessPool as error:
-        raise CaseError(
-            "the process that worked on this CT was ended by the system, usually for lack of memory",
-            "try again with --jobs 1, or on a machine with more memory",
-        ) from error
+        problem = "the process that worked on this CT was ended by the system, usually for lack of memory"
+        raise CaseError(problem, "try again with --jobs 1, or on a machine with more memory") from error
 
 
 _AHEAD = 2  # cases handed out per process: bounds what waits in memory
@@ -409,34 +406,25 @@ def run_jobs(jobs: Sequence[Job], *, workers: int | None, on_progress: OnProgres
     if away is not None:
         workers = away.workers
     count = min(available_cores() if workers is None else workers, len(jobs))
-    total = sum(job.weight for job in jobs)
-    if (count <= 1 and away is None) or total < WORTH_A_PROCESS:
-        return _here(jobs, total, on_progress)
-    return _elsewhere(jobs, count, total, on_progress)
-
-
-def _here(jobs: Sequence[Job], total: float, on_progress: OnProgress | None) -> list[Any]:
-    done, results = 0.0, []
-    for job in jobs:
-        results.append(job.function(*job.arguments))
-        done += job.weight
-        if on_progress:
-            on_progress(Progress(done, total, job.name))
-    return results
-
-
-def _elsewhere(jobs: Sequence[Job], count: int, total: float, on_progress: OnProgress | None) -> list[Any]:
+    done, total = 0.0, sum(job.weight for job in jobs)
     results: list[Any] = [None] * len(jobs)
+
+    def finish(number: int, result: Any) -> None:
+        nonlocal done
+        results[number] = result
+        done += jobs[number].weight
+        if on_progress:
+            on_progress(Progress(done, total, jobs[number].name))
+
+    if (count <= 1 and away is None) or total < WORTH_A_PROCESS:
+        for number, job in enumerate(jobs):
+            finish(number, job.function(*job.arguments))
+        return results
     heaviest_first = sorted(range(len(jobs)), key=lambda i: (-jobs[i].weight, i))
-    done = 0.0
     with _one_thread_each(), Crew(count) as crew:
         futures = {crew.submit(jobs[i].function, *jobs[i].arguments): i for i in heaviest_first}
         for future in as_completed(futures):
-            number = futures[future]
-            results[number] = future.result()
-            done += jobs[number].weight
-            if on_progress:
-                on_progress(Progress(done, total, jobs[number].name))
+            finish(futures[future], future.result())
     return results
 
 

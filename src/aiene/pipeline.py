@@ -53,10 +53,7 @@ _NO_PRIMARY = said("the model has no label for the primary tumour, so none was l
 _COARSE_MM = 3.0
 """Voxels in plane from which on extension is not to be seen: a node's capsule is under 1 mm thick, what
 breaks through it some mm, and the classifier reads voxels of 1 mm."""
-_FAST: dict[RegistrationGrade, tuple[Said, ...]] = {
-    "exact": (),
-    "fast": (said("laid onto the template with --registration fast"),),
-}
+_FAST = said("laid onto the template with --registration fast")
 _WHOLE = 0.995
 """Share of the contours in the crop from which on a warning would round to 100 %."""
 
@@ -284,8 +281,8 @@ def preprocess_ct(
     facts = {
         "input": {**source, "voxels_sha256": voxels, **ct.source},
         "content_sha256": content or voxels,
-        "native": _grid_facts(prepared.native),
-        "crop": _grid_facts(prepared.crop.grid),
+        "native": prepared.native.facts,
+        "crop": prepared.crop.grid.facts,
         "to_native": prepared.to_native.matrix.tolist(),
         "registration": asdict(prepared.registration),
     }
@@ -353,7 +350,12 @@ def infer_case(
             *contour_warnings(home.no_node),
             *threshold_warnings(found, settings.rule, prepared.ene_spread),
         ),
-        notes=(*at.case.notes, *at.notes, *marked.choice.notes, *_FAST[settings.registration]),
+        notes=(
+            *at.case.notes,
+            *at.notes,
+            *marked.choice.notes,
+            *([_FAST] if settings.registration == "fast" else []),
+        ),
         seconds={stage: round(taken, 3) for stage, taken in seconds.items()},
         facts=at.facts,
     )
@@ -438,15 +440,6 @@ def _coverage_warnings(at: PreprocessedCase, in_crop: float) -> list[Said]:
     ]
 
 
-def _grid_facts(grid: Grid) -> dict[str, Any]:
-    return {
-        "size_zyx": list(grid.size),
-        "spacing_zyx_mm": list(grid.spacing),
-        "origin_lps_mm": list(grid.origin),
-        "direction_zyx_lps": [list(vector) for vector in grid.direction],
-    }
-
-
 @contextmanager
 def _timed(seconds: dict[str, float], stage: str, on_stage: OnStage) -> Iterator[None]:
     start = time.perf_counter()
@@ -470,7 +463,7 @@ def follower(progress: bool | OnProgress, *, unit: str) -> OnProgress:
     """
     if progress is True:
         return _Bar(unit)
-    return progress or _nothing
+    return progress or (lambda _done, _total, _words: None)
 
 
 def by_case(progress: bool | OnProgress, on_case: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -485,10 +478,6 @@ def by_case(progress: bool | OnProgress, on_case: Callable[[Any], None]) -> Call
         on_case(step)
 
     return told
-
-
-def _nothing(done: int, total: int, words: str) -> None:
-    """Show nothing."""
 
 
 class _Bar:

@@ -33,7 +33,6 @@ from aiene.errors import (
     ours,
     said,
 )
-from aiene.export.case import grid_of_facts
 from aiene.finished_runs import read_labels, read_run, spread_of
 from aiene.geometry.grid import Grid, Triple, Volume, volume_of
 from aiene.ingest.case import Case, NativeCt
@@ -323,7 +322,7 @@ def _grid_of(record: CaseResult) -> Grid:
         raise CaseError(
             problem, said("{}", record.reason.rstrip(".")) if record.reason.rstrip(".") else "run it again"
         )
-    return grid_of_facts(record.facts["native"])
+    return Grid.from_facts(record.facts["native"])
 
 
 def _node_map(file: Path, record: CaseResult) -> Volume:
@@ -341,7 +340,6 @@ def _loaded(folder: str, _sha256: str, device: str, own_masks: bool) -> tuple[Pr
 def _ready(
     image: Image, grid: Grid | None, masks: Image | None, preparation: Preparation, on_stage: OnStage
 ) -> PreprocessedCase:
-    """The CT on the eve of the networks, with the user's masks."""
     if isinstance(image, str | os.PathLike):
         if grid is not None:
             raise UsageError("a file has its own grid; leave grid= out.")
@@ -362,16 +360,10 @@ def _ready(
 
 
 def _one_case(path: Path) -> Case:
-    """The one CT of a file or folder."""
     found, _ = find_cases(path)
     if len(found) > 1:
-        raise UsageError(
-            said(
-                "{} holds {} CTs; name one of them, or run all with aiene.run_cohort.",
-                file_name(path),
-                len(found),
-            )
-        )
+        template = "{} holds {} CTs; name one of them, or run all with aiene.run_cohort."
+        raise UsageError(said(template, file_name(path), len(found)))
     if not isinstance(found[0], Case):
         raise AieneError(ours(found[0].reason))
     return found[0]
@@ -403,11 +395,8 @@ def _in_memory(where: Path, image: object, grid: Grid | None) -> NativeCt:
         )
     kind = image.array.dtype.newbyteorder("=").str[1:]
     if kind not in PIXEL_TYPES:
-        raise InputError(
-            where,
-            said("its voxels are {} instead of plain numbers", ours(str(image.array.dtype))),
-            "give a greyscale CT",
-        )
+        problem = said("its voxels are {} instead of plain numbers", ours(str(image.array.dtype)))
+        raise InputError(where, problem, "give a greyscale CT")
     values = np.ascontiguousarray(image.array, dtype=image.array.dtype.newbyteorder("="))
     return NativeCt(Volume(narrow(values), image.grid), PIXEL_TYPES[kind], {"kind": "array"})
 

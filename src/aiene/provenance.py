@@ -20,17 +20,9 @@ if TYPE_CHECKING:
     from aiene.pipeline import Settings
 
 _PACKAGES = (
-    "aiene",
-    "torch",
-    "dynamic-network-architectures",
-    "SimpleITK",
-    "numpy",
-    "scipy",
-    "scikit-image",
-    "nibabel",
-    "pydicom",
-    "pandas",
-)
+    "aiene", "torch", "dynamic-network-architectures", "SimpleITK", "numpy", "scipy", "scikit-image",
+    "nibabel", "pydicom", "pandas",
+)  # fmt: skip
 
 
 def version() -> str:
@@ -76,16 +68,8 @@ def bundle_facts(bundle: Bundle) -> dict[str, Any]:
 
 
 _BENCHMARK_PACKAGES = (
-    "aiene",
-    "torch",
-    "transformers",
-    "timm",
-    "monai",
-    "scikit-learn",
-    "numpy",
-    "scipy",
-    "SimpleITK",
-)
+    "aiene", "torch", "transformers", "timm", "monai", "scikit-learn", "numpy", "scipy", "SimpleITK",
+)  # fmt: skip
 
 
 def machine(device: str) -> dict[str, Any]:

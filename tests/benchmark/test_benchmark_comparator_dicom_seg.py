@@ -13,9 +13,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from aiene.benchmark.comparators.protocol import CaseInput, Request, adapters, kind_of_folder
+from aiene.benchmark.comparators.protocol import CaseInput, Request, adapters, kind_of_folder, open_comparator
 from aiene.benchmark.config import BenchmarkConfig, LabelChoice, ModelEntry
-from aiene.benchmark.models import open_comparator
 from aiene.benchmark.run import run_benchmark
 from aiene.errors import InputError
 from aiene.export.run import export_run

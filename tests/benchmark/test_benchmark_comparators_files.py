@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from aiene.benchmark.comparators.bundle import truth_nodes
 from aiene.benchmark.comparators.monai_bundle import from_monai, scaled, spaced, to_monai
-from aiene.benchmark.comparators.protocol import CaseInput, Request
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.protocol import CaseInput, Request, open_comparator
+from aiene.benchmark.comparators.slice_segmenters import AxialView
 from aiene.benchmark.config import LabelChoice, ModelEntry
-from aiene.benchmark.models import bundle_kind, located, open_comparator
+from aiene.benchmark.run import bundle_kind, located
 from aiene.errors import InputError, MissingExtraError, ModelError
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.ingest.case import Case
@@ -282,6 +282,7 @@ def _open_monai(folder: Path, **entry: object) -> Any:
     return open_comparator(Request("monai", "monai", said, "cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["safetensors", "pt"])
 def test_a_monai_bundle_runs_by_its_configuration(case: CaseInput, tmp_path: Path, weights: str) -> None:
     model = _open_monai(_monai(tmp_path / "bundle", weights=weights))
@@ -293,6 +294,7 @@ def test_a_monai_bundle_runs_by_its_configuration(case: CaseInput, tmp_path: Pat
     assert all(0 <= one <= 1 for one in answer.confidence.values())
 
 
+@pytest.mark.slow
 def test_a_monai_bundles_input_is_what_monais_own_transforms_give(case: CaseInput, tmp_path: Path) -> None:
     import nibabel as nib
     from monai.data import MetaTensor
@@ -311,6 +313,7 @@ def test_a_monai_bundles_input_is_what_monais_own_transforms_give(case: CaseInpu
     np.testing.assert_allclose(ours, np.asarray(chain(image))[0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -334,6 +337,7 @@ def test_a_monai_bundle_that_wants_more_than_data_is_refused_by_name(
         _open_monai(_monai(tmp_path / "bundle", **changes))
 
 
+@pytest.mark.slow
 def test_a_monai_bundles_weights_never_run_code(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="TorchScript"):
         _open_monai(_monai(tmp_path / "script", weights="ts"))
@@ -350,6 +354,7 @@ def test_a_monai_bundles_weights_never_run_code(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_a_monai_bundle_whose_classes_nobody_names_is_refused(tmp_path: Path) -> None:
     folder = _monai(tmp_path / "bundle")
     (folder / "configs" / "metadata.json").unlink()
@@ -358,6 +363,7 @@ def test_a_monai_bundle_whose_classes_nobody_names_is_refused(tmp_path: Path) ->
     assert _open_monai(folder, label_map={1: "GTVn"}).facts.segments
 
 
+@pytest.mark.slow
 @given(axes=st.permutations([(0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)]),
        signs=st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3))  # fmt: skip
 @settings(max_examples=30)
@@ -378,6 +384,7 @@ def test_monais_axes_rise_to_right_front_and_head_and_come_back(axes: Any, signs
     assert wanted.origin == grid.origin
 
 
+@pytest.mark.slow
 def test_intensity_steps_are_monais() -> None:
     from monai.transforms import NormalizeIntensity, ScaleIntensityRange
 

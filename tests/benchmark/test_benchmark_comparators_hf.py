@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 
 from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.encoder import node_patches
-from aiene.benchmark.comparators.protocol import CaseInput, Request
-from aiene.benchmark.comparators.slice_segmenters import slice_boxes
-from aiene.benchmark.comparators.slices import AxialView, PictureScale
+from aiene.benchmark.comparators.protocol import CaseInput, Request, open_comparator
+from aiene.benchmark.comparators.slice_segmenters import AxialView, PictureScale, slice_boxes
 from aiene.benchmark.config import ModelEntry
-from aiene.benchmark.models import located, open_comparator
+from aiene.benchmark.run import located
 from aiene.errors import CaseError, ModelError
 from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.case import Case
@@ -61,6 +60,7 @@ def _answer(model: Any, case: CaseInput) -> Any:
     return model.answer(model.infer(model.preprocess(model.load(case))))
 
 
+@pytest.mark.slow
 def test_a_sam_answers_each_box_with_a_mask_and_its_own_confidence(models: Path, case: CaseInput) -> None:
     model = _open(models / "sam")
     answer = _answer(model, case)
@@ -77,6 +77,7 @@ def test_a_sam_answers_each_box_with_a_mask_and_its_own_confidence(models: Path,
     np.testing.assert_array_equal(answer.labels.array, again.labels.array)
 
 
+@pytest.mark.slow
 def test_a_sam_gives_what_transformers_gives_for_one_slice(models: Path, case: CaseInput) -> None:
     """Slice 5 by hand: scaled by the longest side, padded, masks cut and scaled back."""
     import transformers
@@ -99,6 +100,7 @@ def test_a_sam_gives_what_transformers_gives_for_one_slice(models: Path, case: C
     np.testing.assert_array_equal(answer.nodes.array[5] == 1, mask.numpy())
 
 
+@pytest.mark.slow
 def test_a_promptable_model_without_prompts_is_a_sentence(models: Path, case: CaseInput) -> None:
     model = _open(models / "sam")
     with pytest.raises(CaseError, match="nothing to prompt"):
@@ -113,6 +115,7 @@ def test_boxes_hold_their_object_and_stay_in_the_slice() -> None:
     assert slice_boxes(objects, (5.0, 1.5))[7] == (1.5, 0.0, 5.5, 10.0)
 
 
+@pytest.mark.slow
 def test_a_segformer_gives_the_classes_of_its_own_names(models: Path, case: CaseInput) -> None:
     model = _open(models / "segformer", input_size=64)
     answer = _answer(model, case)
@@ -124,6 +127,7 @@ def test_a_segformer_gives_the_classes_of_its_own_names(models: Path, case: Case
         assert (answer.labels.array[answer.nodes.array == value] == 2).all()
 
 
+@pytest.mark.slow
 def test_a_label_map_says_what_the_classes_are(models: Path, case: CaseInput) -> None:
     own = _answer(_open(models / "segformer"), case).labels.array
     turned = _answer(_open(models / "segformer", label_map={1: "GTVn", 2: "GTVp"}), case).labels.array
@@ -133,6 +137,7 @@ def test_a_label_map_says_what_the_classes_are(models: Path, case: CaseInput) ->
         _open(models / "segformer", label_map={9: "GTVn"})
 
 
+@pytest.mark.slow
 def test_a_segmenter_whose_classes_nobody_names_is_refused(models: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -145,6 +150,7 @@ def test_a_segmenter_whose_classes_nobody_names_is_refused(models: Path, tmp_pat
         _open(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["swinv2", "vit", "vit-classifier", "clip", "dinov2"])
 def test_an_encoder_gives_finite_features_that_tell_nodes_apart(
     models: Path, case: CaseInput, kind: str
@@ -157,6 +163,7 @@ def test_an_encoder_gives_finite_features_that_tell_nodes_apart(
     assert not np.allclose(features[1], features[2])
 
 
+@pytest.mark.slow
 def test_the_features_are_those_of_the_model_itself(models: Path, case: CaseInput) -> None:
     import transformers
 
@@ -170,6 +177,7 @@ def test_the_features_are_those_of_the_model_itself(models: Path, case: CaseInpu
     np.testing.assert_allclose(features, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_pooler_without_weights_is_not_used(models: Path, case: CaseInput) -> None:
     """A classifier's checkpoint has no pooler: transformers would draw a random one, another each time."""
     first = _answer(_open(models / "vit-classifier"), case).features[1]
@@ -177,11 +185,13 @@ def test_a_pooler_without_weights_is_not_used(models: Path, case: CaseInput) -> 
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_language_model_is_refused(models: Path) -> None:
     with pytest.raises(ModelError, match="takes no pictures"):
         _open(models / "bert")
 
 
+@pytest.mark.slow
 def test_a_size_that_does_not_fit_is_told_once_and_at_the_beginning(models: Path) -> None:
     with pytest.raises(ModelError, match="input_size"):
         _open(models / "vit", input_size=48)
@@ -190,6 +200,7 @@ def test_a_size_that_does_not_fit_is_told_once_and_at_the_beginning(models: Path
 # --- files and the hub ---
 
 
+@pytest.mark.slow
 def test_a_pickle_is_refused_with_a_sentence_and_never_opened(models: Path, tmp_path: Path) -> None:
     config = (models / "vit" / "config.json").read_text()
     folder = tmp_path / "pickled"
@@ -207,6 +218,7 @@ def test_a_pickle_is_refused_with_a_sentence_and_never_opened(models: Path, tmp_
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_a_model_with_its_own_code_is_refused(models: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -220,6 +232,7 @@ def test_a_model_with_its_own_code_is_refused(models: Path, tmp_path: Path) -> N
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_damaged_or_incomplete_weights_are_a_sentence(models: Path, tmp_path: Path) -> None:
     import shutil
 

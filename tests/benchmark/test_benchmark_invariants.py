@@ -15,8 +15,7 @@ from aiene.benchmark.comparison import compare_models
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.counting import counted_records, labels_that_count, node_scores
 from aiene.benchmark.leaderboard.entry import figures_of
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, goodness
-from aiene.benchmark.records import CaseRecord, TruthRecord
+from aiene.benchmark.records import SEGMENTATION_METRICS, CaseRecord, TruthRecord, goodness
 from aiene.benchmark.summary import model_figures
 from builders import judged_records as build
 

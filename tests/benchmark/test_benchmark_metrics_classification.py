@@ -103,6 +103,7 @@ def test_a_share_of_nothing_is_a_reason_and_an_impossible_one_an_error() -> None
             wilson(successes, n)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clustered", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_recalibration_is_the_logistic_regression_of_statsmodels(seed: int, clustered: bool) -> None:

@@ -13,9 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from aiene.benchmark.metrics.detection import detection, froc
-from aiene.benchmark.metrics.matching import components, match_nodes, one_to_one
-from aiene.benchmark.metrics.records import NodeMatch, NodePair, size_class
+from aiene.benchmark.metrics.nodes import components, detection, froc, match_nodes, one_to_one
+from aiene.benchmark.records import NodeMatch, NodePair, size_class
 from aiene.errors import UsageError
 
 SPACING = (3.0, 1.0, 1.0)

@@ -44,6 +44,7 @@ def surface_distance() -> Iterator[Any]:
         yield pytest.importorskip("surface_distance", reason="surface-distance is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_every_metric_is_monais(monai: Any, seed: int, spacing: Spacing) -> None:

@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, LabelMetrics, goodness, higher_is_better
 from aiene.benchmark.metrics.segmentation import (
     aggregated_dice,
-    aggregated_dice_interval,
     case_metrics,
     label_metrics,
 )
+from aiene.benchmark.records import SEGMENTATION_METRICS, LabelMetrics, goodness, higher_is_better
 from aiene.errors import UsageError
 
 SPACING = (3.0, 1.0, 1.0)
@@ -180,11 +179,9 @@ def test_aggregated_dice_is_the_sum_of_intersections_over_the_sum_of_sizes() -> 
     found = aggregated_dice(cases)
     assert found.value == pytest.approx(2 * 48 / (128 + 64 + 8))
     assert found.n == 4
-    with_interval = aggregated_dice_interval(cases)
-    assert with_interval.value == pytest.approx(found.value)
-    assert with_interval.low is not None
-    assert with_interval.high is not None
-    assert 0 <= with_interval.low <= with_interval.value <= with_interval.high <= 0.75 + 1e-9  # type: ignore[operator]
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.value <= found.high <= 0.75 + 1e-9  # type: ignore[operator]
 
 
 def test_aggregated_dice_counts_volumes_where_spacings_differ() -> None:
@@ -196,13 +193,12 @@ def test_aggregated_dice_counts_volumes_where_spacings_differ() -> None:
 def test_without_the_label_in_any_case_aggregated_dice_is_a_reason() -> None:
     nothing = label_metrics(_cube(), _cube(), SPACING, label=9)
     for cases in ([nothing, nothing], []):
-        assert aggregated_dice(cases).value is aggregated_dice_interval(cases).value is None
+        assert aggregated_dice(cases).value is None
         assert aggregated_dice(cases).reason
-        assert aggregated_dice_interval(cases).reason
 
 
 def test_one_case_has_an_aggregated_dice_but_no_interval() -> None:
-    found = aggregated_dice_interval([label_metrics(_cube(), _cube(z=3), SPACING, label=2)])
+    found = aggregated_dice([label_metrics(_cube(), _cube(z=3), SPACING, label=2)])
     assert found.value == pytest.approx(0.75)
     assert (found.low, found.reason) == (None, "one patient only, so no interval")
 

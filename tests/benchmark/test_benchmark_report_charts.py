@@ -17,7 +17,7 @@ from aiene.benchmark.report.charts.curves import FROC_MOST, calibration, froc, r
 from aiene.benchmark.report.results_reader import Source
 from aiene.benchmark.report.worst_cases import worst_of
 from aiene.report.document import Figure
-from aiene.report.style import PNG_DPI, RC, render
+from aiene.report.style import PNG_DPI, STYLE, render
 
 COUNT = 9
 LONG = [f"organisation/a-model-with-quite-a-long-name-{number}-base-224" for number in range(COUNT)]
@@ -111,7 +111,7 @@ def _drawn(chart: Figure | None) -> Any:
     assert chart is not None
     with mpl.rc_context():
         mpl.rcParams.update(mpl.rcParamsDefault)
-        mpl.rcParams.update(RC)  # type: ignore[arg-type]
+        mpl.rcParams.update(mpl.rc_params_from_file(STYLE, use_default_template=False))
         figure = chart.draw()
         figure.set_dpi(PNG_DPI)
         figure.canvas.draw()

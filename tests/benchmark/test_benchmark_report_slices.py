@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.slice_segmenters import AxialView
 from aiene.benchmark.report.worst_cases import field, window, worst_slice
 from aiene.geometry.grid import AXIAL, Grid
 from aiene.report.formatting import TableBuilder, dig, estimate, in_words, shown

@@ -10,8 +10,17 @@ from aiene.benchmark.comparators.protocol import Entrant, ModelFacts
 from aiene.benchmark.comparison import Models
 from aiene.benchmark.config import BenchmarkConfig
 from aiene.benchmark.counting import counted_records
-from aiene.benchmark.metrics.records import LabelMetrics, NodeInfo, NodeMatch, NodePair, size_class
-from aiene.benchmark.records import CaseRecord, FoundNode, TruthNode, TruthRecord
+from aiene.benchmark.records import (
+    CaseRecord,
+    FoundNode,
+    LabelMetrics,
+    NodeInfo,
+    NodeMatch,
+    NodePair,
+    TruthNode,
+    TruthRecord,
+    size_class,
+)
 
 PLACE = (0.0, 0.0, 0.0)
 DIAGONAL, VOXEL_ML, IMAGE_ML = 300.0, 0.01, 9000.0

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from aiene.export.source_lookup import Images
 from aiene.finished_runs import cases_of, every_case, read_run
 from aiene.geometry.grid import Volume
 from aiene.results.records import CaseArrays, CaseResult
 from aiene.results.reviews import ReviewStore
 from aiene.review.session import Review
-from aiene.viewer.images import Images
 from builders.export_runs import Planted, node_result
 
 

@@ -78,6 +78,7 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_shell_sees_that_sentence_and_that_code(tmp_path: Path) -> None:
     done = aiene("run", ".", "-o", "out", "--jobs", "0", cwd=tmp_path)
     assert done.returncode == 2

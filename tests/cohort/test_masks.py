@@ -32,6 +32,7 @@ def written(folder: Path, grid: Grid = GRID, array: np.ndarray = FOOT) -> Path:
     return folder / "a.nii.gz"
 
 
+@pytest.mark.slow
 @given(order=st.permutations([0, 1, 2]), flips=st.tuples(*[st.booleans()] * 3))
 def test_the_same_voxels_in_another_order_of_axes_are_taken(
     tmp_path_factory: pytest.TempPathFactory, order: Any, flips: Any

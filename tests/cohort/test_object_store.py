@@ -161,7 +161,7 @@ def test_a_server_of_s3_serves_input_and_results(
 ) -> None:
     place = Place("s3://cts/in")
     for file in cts.glob("*.nii.gz"):
-        place.send(file, file.name)
+        place.put(file.name, file.read_bytes())
     check_a_store("s3", place._fs, cts, masks, tmp_path, work)
     code, said = run("s3://nowhere/in", "-o", str(tmp_path / "o"))
     assert code == 2

@@ -238,6 +238,7 @@ def test_the_same_content_in_new_files_is_taken_up_again(
     assert worked == []
 
 
+@pytest.mark.slow
 def test_check_content_reads_every_byte(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_no_font_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "charts find no font" in problems(machine.pictures)[0]
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_not_there() -> None:
     done = CliRunner().invoke(app, ["doctor", "--quick", "--json", "--peer", "NOBODY@127.0.0.1:1"])
     told = json.loads(done.stdout)

@@ -101,6 +101,7 @@ def test_a_report_brings_the_segmentation_that_it_refers_to(tmp_path: Path) -> N
     assert list(files_of(run.out)) == ["seg.dcm", "sr.dcm"]
 
 
+@pytest.mark.slow
 def test_an_export_that_is_repeated_leaves_every_byte_and_writes_nothing(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     export_run(run.out, BOTH)
@@ -114,6 +115,7 @@ def test_an_export_that_is_repeated_leaves_every_byte_and_writes_nothing(tmp_pat
     assert files_of(run.out) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_was_taken_up_again_later_exports_the_same_bytes(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     set_identity(run.out, "x1")
@@ -126,6 +128,7 @@ def test_a_run_that_was_taken_up_again_later_exports_the_same_bytes(tmp_path: Pa
     assert files_of(run.out) == before
 
 
+@pytest.mark.slow
 def test_objects_of_another_result_are_replaced_only_when_asked(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     export_run(run.out, BOTH)
@@ -140,6 +143,7 @@ def test_objects_of_another_result_are_replaced_only_when_asked(tmp_path: Path) 
     assert file.read_bytes() != b"edited by hand"
 
 
+@pytest.mark.slow
 def test_an_object_that_the_export_did_not_write_is_never_replaced(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     file = run.out / "cases/in/dicom/seg.dcm"
@@ -160,6 +164,7 @@ def test_a_table_of_the_users_is_not_replaced_by_that_of_the_export(tmp_path: Pa
     assert (run.out / "export.csv").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_objects_with_names_are_for_their_owners_eyes_alone(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     export_run(run.out, BOTH)
@@ -175,6 +180,7 @@ def test_no_node_leaves_a_report_and_no_segmentation(tmp_path: Path) -> None:
     assert list(files_of(run.out)) == ["sr.dcm"]
 
 
+@pytest.mark.slow
 def test_a_primary_tumour_without_nodes_is_still_segmented(tmp_path: Path) -> None:
     run = one_case(tmp_path, planted=())
     export_run(run.out, BOTH)
@@ -230,6 +236,7 @@ def test_a_source_that_changed_or_is_gone_fails_its_case_and_no_other(tmp_path: 
     assert rows_of(run.out)["a"]["reason"] == summary.rows[0].reason
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_series_in_the_input_is_no_change(tmp_path: Path) -> None:
     """A compressed copy holds the same images in other bytes; both cases find their own files."""
     write_series(tmp_path / "in/plain", small_grid())
@@ -260,6 +267,7 @@ def test_a_slice_that_is_missing_now_counts_as_changed(tmp_path: Path) -> None:
     assert "has changed since the run" in reason(run.out)
 
 
+@pytest.mark.slow
 def test_a_source_that_was_moved_is_found_where_the_user_says(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     shutil.move(tmp_path / "in", tmp_path / "archive/deep/in")
@@ -267,6 +275,7 @@ def test_a_source_that_was_moved_is_found_where_the_user_says(tmp_path: Path) ->
     assert export_run(run.out, BOTH, source_dicom=tmp_path / "archive").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_source_among_other_series_and_files_is_found(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     write_series(tmp_path / "all/other", small_grid(), name="other")
@@ -277,6 +286,7 @@ def test_a_source_among_other_series_and_files_is_found(tmp_path: Path) -> None:
     assert export_run(run.out, BOTH, source_dicom=tmp_path / "all").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_source_in_a_zip_archive_is_read_there(tmp_path: Path) -> None:
     files = write_series(tmp_path / "in", small_grid(OBLIQUE))
     run = write_run(tmp_path / "out", tmp_path / "in")
@@ -289,6 +299,7 @@ def test_a_source_in_a_zip_archive_is_read_there(tmp_path: Path) -> None:
     assert files_of(run.out) == plain
 
 
+@pytest.mark.slow
 def test_a_slice_that_was_there_twice_does_no_harm(tmp_path: Path) -> None:
     files = write_series(tmp_path / "in", small_grid())
     shutil.copy(files[4], tmp_path / "in/again.dcm")
@@ -305,6 +316,7 @@ def compressed(folder: Path, target: Path) -> None:
         dataset.save_as(file)
 
 
+@pytest.mark.slow
 def test_a_series_that_lies_in_the_input_twice_is_found_by_its_own_files(tmp_path: Path) -> None:
     write_series(tmp_path / "in", small_grid())
     run = write_run(tmp_path / "out", tmp_path / "in")
@@ -314,6 +326,7 @@ def test_a_series_that_lies_in_the_input_twice_is_found_by_its_own_files(tmp_pat
     assert [(row.status, row.warnings) for row in summary.rows] == [("ok", ())]
 
 
+@pytest.mark.slow
 def test_two_cases_of_one_series_plain_and_compressed_are_both_exported(tmp_path: Path) -> None:
     write_series(tmp_path / "in/plain", small_grid())
     compressed(tmp_path / "in/plain", tmp_path / "in/small")
@@ -322,6 +335,7 @@ def test_two_cases_of_one_series_plain_and_compressed_are_both_exported(tmp_path
     assert [row.status for row in summary.rows] == ["ok"] * len(summary.rows), summary.rows
 
 
+@pytest.mark.slow
 def test_another_copy_serves_where_its_images_are_the_same(tmp_path: Path) -> None:
     write_series(tmp_path / "in", small_grid(OBLIQUE))
     run = write_run(tmp_path / "out", tmp_path / "in")
@@ -350,6 +364,7 @@ def test_a_place_that_cannot_be_written_to_is_told_with_advice_that_export_knows
     assert "copy the whole folder of the run" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_compressed_slices_serve_as_well(tmp_path: Path) -> None:
     for file in write_series(tmp_path / "in", small_grid(OBLIQUE)):
         dataset = pydicom.dcmread(file)
@@ -359,6 +374,7 @@ def test_compressed_slices_serve_as_well(tmp_path: Path) -> None:
     assert export_run(run.out, BOTH).exit_code == 0
 
 
+@pytest.mark.slow
 def test_lossy_compression_of_the_source_is_stated(tmp_path: Path) -> None:
     keywords = ("", "Ratio", "Method")
     lossy = {
@@ -371,6 +387,7 @@ def test_lossy_compression_of_the_source_is_stated(tmp_path: Path) -> None:
     assert (dataset.LossyImageCompression, dataset.LossyImageCompressionRatio) == ("01", 10)
 
 
+@pytest.mark.slow
 def test_a_tilted_gantry_brings_the_masks_home_onto_the_sources_own_slices(tmp_path: Path) -> None:
     grid = small_grid(size=(24, 40, 41))
     files = write_series(tmp_path / "in", grid, shuffle=False)
@@ -395,6 +412,7 @@ def test_a_tilted_gantry_brings_the_masks_home_onto_the_sources_own_slices(tmp_p
         assert volume == pytest.approx(node.native_volume_mm3, rel=0.1)
 
 
+@pytest.mark.slow
 def test_an_enhanced_multi_frame_source_is_referred_to_frame_by_frame(tmp_path: Path) -> None:
     write_enhanced(tmp_path / "in/ct.dcm", small_grid(OBLIQUE_DOWN))
     run = write_run(tmp_path / "out", tmp_path / "in")
@@ -421,6 +439,7 @@ def test_an_enhanced_multi_frame_source_is_referred_to_frame_by_frame(tmp_path: 
 # ---- patients and their words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("charset", "name"),
     [
@@ -444,6 +463,7 @@ def test_names_keep_their_character_set(tmp_path: Path, charset: Any, name: str)
         assert dataset.get("SpecificCharacterSet") == charset
 
 
+@pytest.mark.slow
 def test_a_name_without_a_character_set_keeps_its_bytes_and_gets_one_that_explains_them(
     tmp_path: Path,
 ) -> None:
@@ -461,6 +481,7 @@ def test_a_name_without_a_character_set_keeps_its_bytes_and_gets_one_that_explai
     assert "declare ISO_IR 100" in summary.rows[0].warnings[-1]
 
 
+@pytest.mark.slow
 def test_what_the_source_lacks_stays_empty(tmp_path: Path) -> None:
     lacking = dict.fromkeys(TYPE_2)
     write_series(tmp_path / "in", small_grid(), header=lacking)
@@ -474,6 +495,7 @@ def test_what_the_source_lacks_stays_empty(tmp_path: Path) -> None:
             assert not dataset[keyword].value
 
 
+@pytest.mark.slow
 def test_values_that_break_the_standard_are_kept_out_and_stop_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -498,6 +520,7 @@ def test_values_that_break_the_standard_are_kept_out_and_stop_nothing(
     )
 
 
+@pytest.mark.slow
 def test_dates_are_told_in_the_sources_time_zone(tmp_path: Path) -> None:
     for name, header in (
         ("utc", {}),
@@ -544,6 +567,7 @@ def test_a_record_that_cannot_be_read_is_a_failed_row(tmp_path: Path) -> None:
     assert "case.json cannot be read" in row.reason
 
 
+@pytest.mark.slow
 def test_a_bug_in_one_case_is_a_row_and_the_next_case_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -573,6 +597,7 @@ def test_a_folder_that_cannot_be_written_ends_the_export_with_a_sentence(tmp_pat
         export_run(run.out, BOTH)
 
 
+@pytest.mark.slow
 def test_a_write_that_breaks_off_leaves_no_half_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -648,6 +673,7 @@ def test_the_commands_exit_codes(tmp_path: Path) -> None:
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.slow
 def test_without_highdicom_the_extra_is_named_and_a_structure_set_can_still_be_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -195,6 +195,7 @@ def test_a_run_notes_for_case_json_what_objects_will_leave_out(tmp_path: Path) -
     assert "25:99" not in empty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "FrameOfReferenceUID", "SeriesInstanceUID"])
 def test_a_uid_that_is_malformed_is_repeated_and_told_and_what_is_no_uid_refused(
     tmp_path: Path, keyword: str

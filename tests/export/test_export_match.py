@@ -83,6 +83,7 @@ def reason(run: Run, folder: Path | None) -> str:
     return row.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", ORDERS.values(), ids=ORDERS)
 @pytest.mark.parametrize("direction", [AXIAL, OBLIQUE_DOWN], ids=["axial", "oblique down"])
 def test_nodes_of_a_nifti_lie_in_the_series_where_they_were_found(

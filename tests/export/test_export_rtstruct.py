@@ -249,6 +249,7 @@ def test_values_fit_the_sixteen_characters_of_a_decimal_string(tmp_path: Path) -
     assert max(map(len, texts)) <= 16
 
 
+@pytest.mark.slow
 def test_masks_of_a_tilted_gantry_come_back_onto_the_slices_planes(tmp_path: Path) -> None:
     shift = 3.0 * np.tan(np.radians(18.5))
 

@@ -11,11 +11,12 @@ import pydicom
 import pytest
 
 from aiene.cohort import run_cohort
-from aiene.export.case import grid_of_facts, on_source
+from aiene.export.case import on_source
 from aiene.export.run import ExportSummary, export_run
 from aiene.export.source_lookup import source_index
 from aiene.export.verification import read_segments
 from aiene.finished_runs import read_labels
+from aiene.geometry.grid import Grid
 from aiene.phantom.phantom import PhantomSettings, make_phantom, write_dicom_series
 from builders.export_runs import says
 
@@ -56,7 +57,7 @@ def test_the_networks_probabilities_agree_with_its_labels(out: Path, exported: E
     facts = json.loads((folder / "case.json").read_text())["facts"]
     with source_index(out.parent / "in") as index:
         source = index.find(facts)
-    labels = read_labels(folder / "labels.nii.gz", grid_of_facts(facts["native"]), np.uint8)
+    labels = read_labels(folder / "labels.nii.gz", Grid.from_facts(facts["native"]), np.uint8)
     node_label = on_source(labels, source) == 2
     segments = read_segments(pydicom.dcmread(folder / "dicom/seg-probabilities.dcm"), source)
     likely = segments["GTVn"].voxels > 127

@@ -19,8 +19,8 @@ from pydicom.uid import (
 )
 
 from aiene.errors import InputError
+from aiene.ingest.dicom.header import scan
 from aiene.ingest.dicom.pixels import read_frame, read_stack
-from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import group, lay_out
 from aiene.ingest.read import read_case
 from builders.dicom_files import ct, enhanced, save, slice_dataset, write_series

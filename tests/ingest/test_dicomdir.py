@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 from aiene.errors import InputError
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header import quiet
-from aiene.ingest.dicom.scan import read_directory
+from aiene.ingest.discovery import read_directory
 from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.read import read_case
 from builders.dicom_files import ct, uid, write_nifti, write_series

@@ -52,6 +52,7 @@ def garbled(content: bytes, rng: np.random.Generator) -> bytes:
 COMPRESSED = ("jpeg 2000", "jpeg-ls", "rle")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in COMPRESSED else ()) for kind in KINDS]
 )

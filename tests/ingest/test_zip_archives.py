@@ -16,11 +16,14 @@ import pytest
 import SimpleITK as sitk
 
 from aiene.errors import InputError
+from aiene.export.source_lookup import Images
+from aiene.geometry.grid import Volume
 from aiene.ingest import read as reading
 from aiene.ingest.case import Case, Refusal
 from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.read import opened, read_case
+from aiene.results.records import CaseResult
 from builders.archives import pack
 from builders.dicom_files import ct, write_nifti, write_series
 from builders.dicom_stacks import only, refusal
@@ -52,6 +55,18 @@ def test_an_archive_is_read_like_the_folder_that_it_holds(
     assert found.volume.grid.origin == (-20.0, -15.0, 100.0)
     assert list(temporary.iterdir()) == []
     assert sorted(p.name for p in (tmp_path / "in").iterdir()) == ["pat_7.study.zip"]
+
+
+def test_the_ct_of_an_archive_is_found_again_by_its_content(tmp_path: Path) -> None:
+    write_series(tmp_path / "plain")
+    case = only(pack(tmp_path / "plain", tmp_path / "one.zip"))
+    read = read_case(case)
+    facts = {"input": {"sha256": read.source["sha256"]}, "native": read.volume.grid.facts}
+    for case_id, by_content in ((case.case_id, False), ("another", True)):
+        found = Images([case], by_content=by_content).ct(CaseResult(case_id, "ok", facts=facts))
+        assert isinstance(found, Volume)
+        np.testing.assert_array_equal(found.array, ct())
+        assert found.grid == read.volume.grid
 
 
 def test_the_record_hashes_the_slices_and_not_the_archive(tmp_path: Path) -> None:

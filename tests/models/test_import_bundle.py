@@ -50,6 +50,7 @@ def test_assets_become_a_bundle_that_is_found_by_name_and_verifies(
     assert names == ["default", "mine"]
 
 
+@pytest.mark.slow
 def test_a_segmenter_from_elsewhere_does_not_inherit_the_bases_organs(tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(default_folder(), base)
@@ -93,6 +94,7 @@ def test_a_file_or_link_at_the_place_of_a_bundle_stays(lay: Any, assets: Any, tm
     assert (tmp_path / "here").is_symlink() or (tmp_path / "here").read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_nothing_beside_a_new_bundle_is_touched(assets: Any, tmp_path: Path) -> None:
     mine = tmp_path / "out" / ".mine.partial" / "thesis.txt"
     mine.parent.mkdir(parents=True)
@@ -104,6 +106,7 @@ def test_nothing_beside_a_new_bundle_is_touched(assets: Any, tmp_path: Path) -> 
     assert sorted(f.name for f in mine.parents[1].iterdir()) == [".mine.partial", "mine"]
 
 
+@pytest.mark.slow
 def test_what_is_laid_into_the_place_while_an_import_runs_stays(
     assets: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

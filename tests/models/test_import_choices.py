@@ -206,6 +206,7 @@ def test_a_model_that_finds_nothing_in_phantoms_is_taken_where_the_user_knows_be
     assert "fold_0: its answer on 2 synthetic necks is nothing but background" in str(report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -232,6 +233,7 @@ def test_plans_of_other_kinds_come_in(make_model: Make, tmp_path: Path, changes:
     assert import_segmenter(folder, tmp_path / "segmenter").chosen.labels == {"GTVn": 2, "GTVp": 1}
 
 
+@pytest.mark.slow
 def test_folds_and_checkpoints_are_those_that_are_named(make_model: Make, tmp_path: Path) -> None:
     folder, _ = make_model(seeds=(0, 1, 2), name="checkpoint_best.pth")
     (folder / "fold_2").rename(folder / "fold_all")

@@ -18,8 +18,7 @@ from aiene.classify.classifier import ClassifierInputs, load_classifier, load_du
 from aiene.classify.dualnet import DualNet
 from aiene.errors import ModelError
 from aiene.models.importers import keras as import_keras
-from aiene.models.importers.keras import import_classifier
-from aiene.models.importers.keras_file import KerasLayer, _convolution
+from aiene.models.importers.keras import KerasLayer, _convolution, import_classifier
 from builders.keras_writer import Builder, write
 
 # Golden data -----------------------------------------------------------------------------------------------
@@ -147,6 +146,7 @@ def test_a_model_with_other_names_and_widths_is_imported_and_checked(tmp_path: P
     assert load_dualnet(tmp_path / "out").widths == report.widths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["box.conv2.conv", "small.last.conv", "box.dense1.dense", "head", "out"])
 def test_the_check_finds_weights_in_the_wrong_order(
     tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch

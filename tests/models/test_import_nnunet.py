@@ -383,6 +383,7 @@ def test_a_target_with_something_in_it_is_left_alone(make_v1: Callable[..., Path
     assert (tmp_path / "segmenter" / "mine").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "container", ["legacy_not_zip_cuda_optimizer", "zip_cuda_optimizer", "zip_module_prefix"]
 )

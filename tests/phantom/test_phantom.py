@@ -33,6 +33,7 @@ def oblique() -> Phantom:
     return make_phantom(5, PhantomSettings(grid=oblique_grid(), nodes=(4, 6), scanner=QUIET))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes() -> None:
     digests = [
         hashlib.sha256(p.ct.array.tobytes() + p.labels.array.tobytes()).hexdigest()
@@ -47,6 +48,7 @@ def test_another_seed_is_another_person_with_other_nodes() -> None:
     assert (one.ct.array != other.ct.array).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_another_node_seed_plants_other_nodes_into_the_same_person() -> None:
     one, other = make_phantom(3, SMALL), make_phantom(3, replace(SMALL, node_seed=99))
     assert one.pose == other.pose
@@ -54,6 +56,7 @@ def test_another_node_seed_plants_other_nodes_into_the_same_person() -> None:
     assert one.nodes != other.nodes
 
 
+@pytest.mark.slow
 def test_the_hu_are_those_of_a_head_and_neck_ct() -> None:
     phantom = make_phantom(8, PhantomSettings(size=(75, 180, 180), spacing=(4.0, 1.6, 1.6)))
     hu = phantom.ct.array

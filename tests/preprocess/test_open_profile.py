@@ -78,6 +78,7 @@ def test_the_same_bytes_come_at_any_number_of_threads(template: Template) -> Non
     assert first.registration == second.registration
 
 
+@pytest.mark.slow
 def test_a_ct_of_short_coverage_finds_its_place(template: Template) -> None:
     pose = turned((5, 3, -4), (10, -12, 20))
     ct = NativeCt(short(Head(pose).on(GRID), -45, 85), 8)
@@ -103,6 +104,7 @@ def test_a_failed_registration_is_warned_of_and_with_rescue_put_right(template: 
     assert rescued.registration.metric == min(tried.values()) == tried[rescued.registration.start]
 
 
+@pytest.mark.slow
 def test_the_crop_is_centred_on_the_neck_and_follows_the_patients_body(template: Template) -> None:
     upright = prepare(NativeCt(Head().on(GRID), 8), template, OPEN)
     np.testing.assert_allclose(upright.crop.grid.centre, (0, 0, 0), atol=1.0)
@@ -184,6 +186,7 @@ def test_slices_that_keep_nothing_but_the_spine_do_not_count_as_covered() -> Non
     np.testing.assert_allclose(known.origin, GRID.points((low, 0, 0)))
 
 
+@pytest.mark.slow
 def test_a_ct_that_shows_only_the_crown_holds_no_neck(template: Template) -> None:
     with pytest.raises(CaseError, match="holds no neck"):
         prepare(NativeCt(short(Head().on(GRID), 75, 200), 8), template, OPEN)

@@ -66,6 +66,7 @@ def assert_same(found: Working, expected: Working) -> None:
     assert found.known.size == expected.known.size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wide", "hu"), PADDINGS)
 def test_the_same_bits_are_registered_in_all_48_orders(
     ct: Volume, working: Working, wide: tuple[tuple[int, int], ...], hu: float

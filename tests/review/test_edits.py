@@ -10,7 +10,7 @@ import pytest
 from aiene.errors import UsageError
 from aiene.geometry.grid import Grid, Volume
 from aiene.nodes.split import join_nodes, split_nodes
-from aiene.review.edits import cut, fill, grow, interpolate, next_value
+from aiene.review.session import cut, fill, grow, interpolate, next_value
 
 SPACING = (3.0, 1.0, 1.0)
 SHAPE = (24, 60, 64)

@@ -48,6 +48,7 @@ def wrong_way() -> Any:
     return base, assess(base, SETTINGS).rows
 
 
+@pytest.mark.slow
 def test_c_and_auc_of_groups_are_those_of_their_own_order(wrong_way: Any) -> None:
     comparison, rows = wrong_way
     outcome = comparison.outcome
@@ -80,6 +81,7 @@ def test_the_count_is_not_credited_with_putting_the_old_groups_in_order() -> Non
     assert gain["against"].endswith("order learned here")
 
 
+@pytest.mark.slow
 def test_what_is_zero_by_construction_is_not_printed(wrong_way: Any) -> None:
     _, rows = wrong_way
     assert {row["key"] for row in rows["optimism"]} == {"c new", "slope new", "delta new"}
@@ -90,6 +92,7 @@ def test_what_is_zero_by_construction_is_not_printed(wrong_way: Any) -> None:
     assert all(0 < row["consistency"] < 0.5 for row in rows["separation"])
 
 
+@pytest.mark.slow
 def test_reclassification_names_its_groups_and_lets_death_compete(wrong_way: Any) -> None:
     comparison, rows = wrong_way
     outcome, cells = comparison.outcome, rows["reclassified"]

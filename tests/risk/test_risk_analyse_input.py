@@ -41,6 +41,7 @@ def run(table: Any, out: Any, *endpoints: Any, scheme: Any = None, settings: Any
     )
 
 
+@pytest.mark.slow
 def test_an_endpoint_without_columns_is_skipped_with_its_reason(tmp_path: Path) -> None:
     table = drawn(80)
     table[["lrf_time", "lrf_event"]] = None
@@ -52,6 +53,7 @@ def test_an_endpoint_without_columns_is_skipped_with_its_reason(tmp_path: Path) 
     assert "lrf_time and lrf_event" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_all_is_missing_still_makes_a_report(tmp_path: Path) -> None:
     table = drawn(60)
     table[["dm_time", "dm_event"]] = None
@@ -74,6 +76,7 @@ def test_an_empty_table_is_one_sentence(tmp_path: Path) -> None:
         run(drawn(60).iloc[:0], tmp_path)
 
 
+@pytest.mark.slow
 def test_eight_patients_get_a_report_and_a_warning(tmp_path: Path) -> None:
     made = run(
         eight(), tmp_path, "os", "dc", scheme=plain_scheme(), settings=AnalysisSettings(bootstraps=4, jobs=1)
@@ -82,6 +85,7 @@ def test_eight_patients_get_a_report_and_a_warning(tmp_path: Path) -> None:
     assert made.exit_code == 0
 
 
+@pytest.mark.slow
 def test_five_patients_with_one_event_get_a_report(tmp_path: Path) -> None:
     made = run(
         eight().iloc[2:7],
@@ -94,6 +98,7 @@ def test_five_patients_with_one_event_get_a_report(tmp_path: Path) -> None:
     assert made.tables["km_dc_marker"].rows[0]["n"] == 2
 
 
+@pytest.mark.slow
 def test_a_single_group_has_curves_and_no_test(tmp_path: Path) -> None:
     table = drawn(60)
     table["n_ai_ene"] = np.zeros(60, dtype=int)
@@ -103,12 +108,14 @@ def test_a_single_group_has_curves_and_no_test(tmp_path: Path) -> None:
     assert "every patient is in one group" in row["reason"]
 
 
+@pytest.mark.slow
 def test_no_event_at_all_is_said(tmp_path: Path) -> None:
     made = run(drawn(60, dm_event=0), tmp_path, "os", "dc")
     assert any("none of 60 patients has the event" in s.reason for s in made.skipped)
     assert made.tables["km_dc_marker"].rows[0]["events"] == 0
 
 
+@pytest.mark.slow
 def test_no_event_in_one_group_is_no_failure(tmp_path: Path) -> None:
     table = drawn(160)
     table.loc[(table["n_ai_ene"] == 0).to_numpy(dtype=bool), "dm_event"] = 0
@@ -134,6 +141,7 @@ def test_perfect_separation_is_said_and_fitted_by_firth() -> None:
     assert np.isfinite(male["adj_hr"])  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_infinite_values_never_reach_the_json(tmp_path: Path) -> None:
     run(eight(), tmp_path, "os", "dc", scheme=plain_scheme())
 

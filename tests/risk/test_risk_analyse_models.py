@@ -11,7 +11,6 @@ import pytest
 from aiene.errors import UsageError
 from aiene.parallel import Job, run_jobs
 from aiene.risk.analyse.bootstrap_refit import Pairs, Refit, values_of
-from aiene.risk.analyse.centres import validation_centres
 from aiene.risk.analyse.cohort import make_cohort, numeric, outcome_of
 from aiene.risk.analyse.grouping import make_groupings
 from aiene.risk.analyse.incremental_value import internal_external_validation
@@ -20,6 +19,7 @@ from aiene.risk.analyse.records import AnalysisSettings, chosen_endpoint
 from aiene.risk.analyse.regression import make_sample
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.schemes.scheme import read_scheme
+from aiene.stats.centre_models import validation_centres
 from aiene.stats.concordance import harrell_c
 from aiene.stats.cox_model import fit_cox
 from builders.risk_cohorts import SCHEME, drawn
@@ -96,6 +96,7 @@ def test_results_do_not_depend_on_the_number_of_processes() -> None:
     assert len(told) == 6
 
 
+@pytest.mark.slow
 def test_other_thresholds_recount_the_nodes() -> None:
     import pandas as pd
 

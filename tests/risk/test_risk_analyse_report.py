@@ -204,9 +204,9 @@ def test_every_figure_has_its_files_and_says_what_it_shows(made: Any, numbers: A
 def test_no_two_texts_of_a_figure_overlap(made: Any) -> None:
     import matplotlib as mpl
 
-    from aiene.report.style import RC
+    from aiene.report.style import STYLE
 
-    with mpl.rc_context(RC):  # type: ignore[arg-type]
+    with mpl.rc_context(fname=STYLE):
         for name, figure in made[0].figures.items():
             drawing = figure.draw()
             assert _overlaps(drawing) == [], name

@@ -13,8 +13,7 @@ import pytest
 
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.design import with_one_edition
-from aiene.risk.analyse.locked_chapter import calculator_page, nomogram
-from aiene.risk.analyse.locked_model import lock
+from aiene.risk.analyse.locked_model import calculator_page, lock, nomogram
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
 from builders.risk_cohorts import drawn

@@ -66,12 +66,14 @@ def test_stage_writes_every_step_and_how_it_came_about(cli: Any, tmp_path: Path)
     assert "Research software, not a medical device." in result.stderr
 
 
+@pytest.mark.slow
 def test_a_staged_table_can_be_staged_again(cli: Any, tmp_path: Path) -> None:
     cli("stage", "cohort.csv", "-o", "a.csv")
     cli("stage", "a.csv", "-o", "b.csv")
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
 
 
+@pytest.mark.slow
 def test_stratify_joins_and_ends_with_0_where_every_patient_has_a_partner(cli: Any, tmp_path: Path) -> None:
     result = cli(
         "stratify",
@@ -113,6 +115,7 @@ def test_patients_without_a_partner_are_named_and_the_command_ends_with_1(cli: A
     assert "1 only in the run: stranger" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_simulated_count_is_marked_in_every_output(cli: Any, tmp_path: Path) -> None:
     first = cli("simulate", "--onto", "cohort.csv", "--hr", "2", "-o", "planted.csv")
     assert "SIMULATED" in first.stderr
@@ -125,6 +128,7 @@ def test_a_simulated_count_is_marked_in_every_output(cli: Any, tmp_path: Path) -
     assert (read_table(tmp_path / "g.xlsx")["ai_ene_source"] == "simulated").all()
 
 
+@pytest.mark.slow
 def test_simulate_makes_a_cohort_and_says_its_power(cli: Any, tmp_path: Path) -> None:
     result = cli(
         "simulate",
@@ -154,6 +158,7 @@ def test_simulate_makes_a_cohort_and_says_its_power(cli: Any, tmp_path: Path) ->
     assert read_table(tmp_path / "c.csv")["hpv"].isna().sum() > 10
 
 
+@pytest.mark.slow
 def test_json_on_stdout_is_json_alone(cli: Any) -> None:
     for words in (
         ("stage", "cohort.csv"),

@@ -65,6 +65,7 @@ def test_the_test_part_takes_no_part_in_the_derivation() -> None:
     assert abs(event[train].mean() - event[~train].mean()) < 0.02
 
 
+@pytest.mark.slow
 def test_a_useless_count_gains_in_appearance_and_not_after_correction() -> None:
     time, event, base, _ = planted()
     gains, corrected = [], []
@@ -78,6 +79,7 @@ def test_a_useless_count_gains_in_appearance_and_not_after_correction() -> None:
     assert abs(np.mean(corrected)) < 0.015
 
 
+@pytest.mark.slow
 def test_a_real_count_stands_out_from_shuffled_ones() -> None:
     time, event, base, count = planted()
     (table,) = permuted(Data(time, event, base, count, 3), AnalysisSettings(permutations=25, derive="nested"))
@@ -137,6 +139,7 @@ def split_gain(data: Any, settings: Any) -> Any:
     return gain, found, test
 
 
+@pytest.mark.slow
 def test_a_wrong_order_of_the_old_groups_is_not_credited_to_a_useless_count() -> None:
     """With the old groups upside down any grouping that ignores them beats their given rank."""
     gains, significant = [], 0
@@ -151,6 +154,7 @@ def test_a_wrong_order_of_the_old_groups_is_not_credited_to_a_useless_count() ->
     assert significant <= 4  # P = 0.05 for more than 4 of 40 at 5 %
 
 
+@pytest.mark.slow
 def test_derived_groups_keep_at_least_half_of_what_cox_gains_from_the_count() -> None:
     derived, by_cox = [], []
     for seed in range(25):
@@ -170,6 +174,7 @@ def test_derived_groups_keep_at_least_half_of_what_cox_gains_from_the_count() ->
     assert np.mean(derived) > 0.5 * np.mean(by_cox)
 
 
+@pytest.mark.slow
 def test_where_no_cut_off_is_found_nothing_is_different_and_has_no_interval() -> None:
     data = cohort_of(300, 2, hazard_ratio=1.0, rate=0.01)
     gain, found, _ = split_gain(data, AnalysisSettings(bootstraps=50))
@@ -195,6 +200,7 @@ def test_bounds_of_groups_never_split_what_the_order_cannot_tell_apart() -> None
     assert sorted(set(found.group.ravel())) == list(range(found.n_groups))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("effect", "how"), [(0.8, "split"), (0.0, "nested")])
 def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_are_some(
     tmp_path: Path, effect: float, how: Any
@@ -221,6 +227,7 @@ def test_the_chapter_says_who_chose_and_draws_derived_groups_only_where_there_ar
     assert not part.skipped
 
 
+@pytest.mark.slow
 def test_with_ajcc8_as_base_each_chapter_has_its_own_search_and_scheme(tmp_path: Path) -> None:
     settings = AnalysisSettings(
         bootstraps=4, permutations=2, derive="split", derive_endpoint="os", jobs=1, hpv_strata=False

@@ -10,7 +10,12 @@ import pytest
 
 from aiene.report.formatting import interval_text
 from aiene.risk.analyse.cohort import FEWEST_EVENTS, make_cohort, outcome_of
-from aiene.risk.analyse.curve_panels import (
+from aiene.risk.analyse.grouping import Stratum, make_groupings
+from aiene.risk.analyse.records import AnalysisSettings
+from aiene.risk.analyse.regression import cox_part, guarded, make_sample
+from aiene.risk.analyse.run import _usable
+from aiene.risk.analyse.sensitivity.other_models import groups_part
+from aiene.risk.analyse.survival import (
     gray_note,
     gray_tests,
     group_label,
@@ -18,11 +23,6 @@ from aiene.risk.analyse.curve_panels import (
     log_rank_note,
     log_rank_tests,
 )
-from aiene.risk.analyse.grouping import Stratum, make_groupings
-from aiene.risk.analyse.records import AnalysisSettings
-from aiene.risk.analyse.regression import cox_part, guarded, make_sample
-from aiene.risk.analyse.run import _usable
-from aiene.risk.analyse.sensitivity.time_effect import groups_part
 from aiene.risk.schemes.scheme import read_scheme
 from aiene.risk.validate.measures import _calibration_figure
 from aiene.risk.validate.run import _summary
@@ -142,16 +142,16 @@ def test_the_key_facts_of_a_validation_hold_no_nan() -> None:
 
 
 def test_a_ratio_without_an_end_is_no_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aiene.risk.analyse import curve_panels
+    from aiene.risk.analyse import survival
 
-    real = curve_panels.cox  # type: ignore[attr-defined]
+    real = survival.cox  # type: ignore[attr-defined]
 
     def endless(*args: Any, **settings: Any) -> Any:
         fit = real(*args, **settings)
         object.__setattr__(fit, "rows", tuple(r._replace(upper=float("nan")) for r in fit.rows))
         return fit
 
-    monkeypatch.setattr(curve_panels, "cox", endless)
+    monkeypatch.setattr(survival, "cox", endless)
     stratum = stratum_of(with_deaths(drawn(80), 30))
     ratios = group_ratios(stratum, SETTINGS, subdistribution=False)
     labels = [group_label(stratum, rank, ratios) for rank in stratum.present]

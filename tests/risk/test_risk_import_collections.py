@@ -419,6 +419,7 @@ def test_an_unknown_source_names_those_that_are_known(tmp_path: Path) -> None:
         import_table(written(tmp_path, OPC), "seer")
 
 
+@pytest.mark.slow
 def test_every_imported_table_can_be_written_and_read_again(tmp_path: Path) -> None:
     from aiene.risk.table.files import write_table
     from aiene.risk.table.read import read_table

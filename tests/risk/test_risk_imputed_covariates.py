@@ -11,8 +11,8 @@ import pytest
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.sensitivity import covariates
-from aiene.risk.analyse.sensitivity.covariates import imputed_part
+from aiene.risk.analyse.sensitivity import other_models
+from aiene.risk.analyse.sensitivity.other_models import imputed_part
 from builders.risk_cohorts import drawn
 
 
@@ -20,13 +20,13 @@ from builders.risk_cohorts import drawn
 def seen(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the imputation was asked for and gave."""
     calls = []
-    real = covariates.impute  # type: ignore[attr-defined]
+    real = other_models.impute  # type: ignore[attr-defined]
 
     def spy(*arguments: Any, **words: Any) -> Any:
         calls.append((words, real(*arguments, **words)))
         return calls[-1][1]
 
-    monkeypatch.setattr(covariates, "impute", spy)
+    monkeypatch.setattr(other_models, "impute", spy)
     return calls
 
 

@@ -109,6 +109,7 @@ def patient(**known: Any) -> Inputs:
     return Inputs._make([None] * len(Inputs._fields))._replace(site="oropharynx", hpv="positive", **known)
 
 
+@pytest.mark.slow
 def test_edition_7_as_a_file_decides_every_patient_as_the_package_does(tmp_path: Path) -> None:
     edition = read_edition(file_of(tmp_path))
     measured = product(

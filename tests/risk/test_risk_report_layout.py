@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,14 @@ from aiene.report.document import Column, Figure, Fold, Section, Table
 from aiene.report.style import Picture
 from aiene.report.write import page
 from aiene.risk.analyse.cohort import Outcome, make_cohort
-from aiene.risk.analyse.curve_panels import FEWEST_AT_RISK, cut
 from aiene.risk.analyse.descriptives import table_one
 from aiene.risk.analyse.grouping import Stratum, make_groupings
-from aiene.risk.analyse.key_results import key_results
 from aiene.risk.analyse.output import laid_out, numbered, places
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import cox_part, make_sample
 from aiene.risk.analyse.run import analyse
-from aiene.risk.analyse.survival import survival_part
+from aiene.risk.analyse.survival import FEWEST_AT_RISK, cut, survival_part
+from aiene.risk.analyse.text import key_results
 from aiene.risk.schemes.scheme import read_scheme
 from builders.risk_cohorts import SCHEME, drawn
 
@@ -40,6 +41,17 @@ def table(name: Any, **row: Any) -> Any:
 def outcome() -> Any:
     time, event = COHORT.table["os_time"].to_numpy(float), COHORT.table["os_event"].to_numpy(int)
     return Outcome("os", np.arange(time.size), time, event, event)
+
+
+def test_the_file_of_report_items_holds_what_is_used_and_nothing_else() -> None:
+    folder = resources.files("aiene.risk.analyse")
+    items = tomllib.loads((folder / "report_items.toml").read_text(encoding="utf-8"))
+    kinds = {*items["table"], *items["figure"], *items["text"]}
+    code = "".join(f.read_text(encoding="utf-8") for f in Path(str(folder)).parent.rglob("*.py"))
+    unnamed = {k for k in kinds if f'"{k.removeprefix("added_")}"' not in code}
+    assert unnamed == {"derived_split", "derived_nested"}  # by the setting of that name
+    for entry in items["table"].values():
+        assert {c for c in entry["columns"] if isinstance(c, str)} <= set(items["shared"])
 
 
 def test_key_results_are_read_off_the_tables_that_hold_them() -> None:

@@ -13,12 +13,17 @@ from aiene.report.document import Figure, Section, Table
 from aiene.risk.analyse.bootstrap_refit import Pairs
 from aiene.risk.analyse.cohort import Outcome
 from aiene.risk.analyse.grouping import Grouping, Stratum
-from aiene.risk.analyse.key_results import multiplicity_section
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import make_sample
-from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also
+from aiene.risk.analyse.sensitivity.other_models import (
+    burden_part,
+    check_also,
+    e_value,
+    groups_part,
+    models_part,
+)
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
-from aiene.risk.analyse.sensitivity.time_effect import e_value, groups_part, models_part
+from aiene.risk.analyse.text import multiplicity_section
 from aiene.stats.concordance import harrell_c
 from aiene.stats.cox import cox
 from builders.risk_cohorts import drawn
@@ -127,6 +132,7 @@ def test_an_effect_of_the_first_year_alone_shows_in_the_periods() -> None:
     assert "E-value" in rows["Proportional hazards"]["remark"]
 
 
+@pytest.mark.slow
 def test_late_entry_counts_patients_from_their_entry_on() -> None:
     entry = np.where(np.arange(N) % 2 == 0, 0.5, -1.0)
     sample = sample_of(0.3 * COUNT, table=TABLE.assign(entry_time=entry))

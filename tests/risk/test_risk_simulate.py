@@ -46,6 +46,7 @@ def cox(table: Any, name: Any) -> Any:
     return CoxPHFitter().fit(data, "time", "event").summary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["os", "dm", "lrf"])
 def test_every_planted_hazard_ratio_is_found_within_3_standard_errors(name: str) -> None:
     table = simulate_cohort(8000, seed=3)
@@ -68,6 +69,7 @@ def test_a_simulated_cohort_says_so_in_every_row() -> None:
     assert "do not exist" in table.attrs["notes"][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["os", "dm", "lrf"])
 @pytest.mark.parametrize("rate", [0.05, 0.3])
 def test_the_event_rate_that_was_asked_for_comes_out(name: str, rate: float) -> None:

@@ -16,8 +16,7 @@ from aiene.cli.app import app
 from aiene.errors import InputError, UsageError
 from aiene.report.document import Table
 from aiene.risk.analyse.cohort import make_cohort, outcome_of
-from aiene.risk.analyse.locked_chapter import locked_chapter
-from aiene.risk.analyse.locked_model import LockedModel, lock, model_bytes, read_model
+from aiene.risk.analyse.locked_model import LockedModel, lock, locked_chapter, model_bytes, read_model
 from aiene.risk.analyse.records import AnalysisSettings
 from aiene.risk.analyse.regression import MARKER_TERM, cox, make_sample
 from aiene.risk.schemes.scheme import read_scheme
@@ -121,6 +120,7 @@ def test_levels_that_the_model_never_saw_and_other_editions_are_not_guessed() ->
         model.risk(np.zeros(1), [40.0])
 
 
+@pytest.mark.slow
 def test_a_planted_shift_of_risk_and_of_spread_is_found(tmp_path: Path) -> None:
     """Hazards 1.4 times as high: O/E as the two closed forms say. Coefficients twice too large: slope 0.5."""
     beta, rate = 0.4, 0.04

@@ -125,6 +125,7 @@ def test_a_volume_keeps_its_float32_spacing() -> None:
     assert prepared.image.shape == (6, 4, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(9, 15, 8), (6, 20, 12), (3, 10, 30)])
 def test_pytorchs_resampling_is_what_nnunet_does(
     size: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,8 @@ import torch
 from torch import nn
 
 from aiene.errors import ModelError
-from aiene.segment.network import read_checkpoint
+from aiene.segment.network import answer, empty_network, read_checkpoint
+from aiene.segment.plans import read_plan
 from aiene.segment.segmenter import load_segmenter
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
@@ -194,3 +198,61 @@ def test_plans_of_older_versions_are_understood(make_model: Make) -> None:
     del plans["configurations"]["3d_fullres"]["architecture"]
     (folder / "plans.json").write_text(json.dumps(plans))
     assert load_segmenter(folder).networks[0].state_dict().keys() == new.networks[0].state_dict().keys()
+
+
+PLAIN, RESIDUAL = "PlainConvUNet", "ResidualEncoderUNet"
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "patch"),
+    [
+        (PLAIN, {}, [16, 32, 32]),
+        (PLAIN, {}, [18, 36, 20]),
+        (PLAIN, {}, [15, 32, 32]),
+        (PLAIN, {}, [2, 4, 4]),  # leaves one voxel, which cannot be normalised
+        (PLAIN, {"strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2]]}, [8, 8, 8]),
+        (PLAIN, {"strides": [[1, 1, 1], [3, 2, 2], [2, 1, 2]]}, [12, 8, 8]),
+        (PLAIN, {"strides": [[2, 2, 2], [1, 2, 2], [2, 2, 2]]}, [16, 32, 32]),
+        (PLAIN, {"kernel_sizes": [[1, 2, 2], [3, 3, 3], [3, 3, 3]]}, [16, 32, 32]),
+        (PLAIN, {"kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 9, 9]]}, [16, 16, 16]),
+        (PLAIN, {"kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 8, 8]]}, [16, 16, 16]),
+        (PLAIN, {"norm_op": None, "norm_op_kwargs": None}, [2, 4, 4]),
+        (PLAIN, {"norm_op": "torch.nn.BatchNorm3d", "nonlin": "torch.nn.ReLU"}, [2, 4, 4]),
+        (PLAIN, {"dropout_op": "torch.nn.Dropout3d", "dropout_op_kwargs": {"p": 0.1}}, [16, 32, 32]),
+        (RESIDUAL, {}, [16, 32, 32]),
+        (RESIDUAL, {}, [15, 32, 32]),
+    ],
+)
+def test_a_patch_fits_where_torch_itself_can_run_it(
+    make_model: Make, kind: str, arguments: dict[str, Any], patch: list[int]
+) -> None:
+    plan = read_plan(
+        make_model(kind, arguments=arguments, configuration={"patch_size": patch})[0], "3d_fullres"
+    )
+    try:
+        network = empty_network(plan)
+    except ModelError:
+        network = None
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("aiene.segment.network._SizesAlone", nullcontext)  # torch's own meta device
+        try:
+            expected = empty_network(plan)
+        except ModelError:
+            assert network is None
+            return
+    assert network is not None
+    numbers = {name: torch.zeros(tensor.shape) for name, tensor in expected.state_dict().items()}
+    network.load_state_dict(numbers, assign=True)
+    assert answer(network, torch.zeros((1, 1, *patch))).shape[:2] == (1, 3)
+
+
+@pytest.mark.slow
+def test_a_model_is_loaded_without_the_compiler_of_torch() -> None:
+    """It takes a second of each process, and nothing here is compiled."""
+    code = (
+        "import sys; from aiene.models.bundle import default_folder as home;"
+        "from aiene.segment.segmenter import load_segmenter; load_segmenter(home() / 'segmenter');"
+        "print('torch._dynamo' in sys.modules, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]

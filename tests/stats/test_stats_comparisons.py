@@ -132,6 +132,7 @@ def test_the_clustered_difference_is_the_difference_of_the_areas() -> None:
     assert found.n == 27
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_holm_is_that_of_statsmodels(seed: int) -> None:
     with warnings.catch_warnings():
@@ -169,6 +170,7 @@ def test_sign_flips_of_few_patients_are_all_tried() -> None:
     assert sign_flip_p([1.0, 1.0, 1.0]) == 0.25  # two of eight patterns
 
 
+@pytest.mark.slow
 def test_random_sign_flips_are_those_of_scipy_within_chance() -> None:
     values = np.random.default_rng(0).normal(0.25, 1, 40)
     theirs = stats.permutation_test(

@@ -52,6 +52,7 @@ def test_the_interval_of_the_median_is_that_of_r_for_lung() -> None:
     assert kaplan_meier(table.time, table.status, interval="log").median == (310, 285, 363)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_incidence_is_that_of_scikit_survival_and_its_error_that_of_comprisk(seed: Any) -> None:
     from comprisk import CumulativeIncidence
@@ -102,6 +103,7 @@ def test_the_road_for_very_many_patients_gives_the_same_table(monkeypatch: pytes
     assert (usual.lrt, usual.aic) == pytest.approx((lean.lrt, lean.aic), abs=1e-8)
 
 
+@pytest.mark.slow
 def test_the_lean_cox_of_tied_resamples_is_that_of_statsmodels() -> None:
     from statsmodels.duration.hazard_regression import PHReg
 
@@ -166,6 +168,7 @@ def test_schoenfeld_residuals_are_those_of_lifelines_and_mean_the_coefficient() 
     assert grid[0] == found.times[0]
 
 
+@pytest.mark.slow
 def test_pairwise_log_rank_is_that_of_lifelines_and_the_trend_is_the_score_test_of_cox() -> None:
     from lifelines.statistics import pairwise_logrank_test
 
@@ -186,6 +189,7 @@ def test_pairwise_log_rank_is_that_of_lifelines_and_the_trend_is_the_score_test_
     assert trend.statistic == pytest.approx(float(score.score[0] ** 2 / score.information[0, 0]), rel=0.02)
 
 
+@pytest.mark.slow
 def test_stratified_log_rank_is_that_of_statsmodels() -> None:
     from statsmodels.duration.survfunc import survdiff
 
@@ -308,6 +312,7 @@ def untied(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(time=table.time + np.arange(len(table)) / 1e6)
 
 
+@pytest.mark.slow
 def test_brier_scores_are_those_of_scikit_survival() -> None:
     from sksurv.metrics import brier_score as other_brier  # type: ignore[import-untyped]
     from sksurv.metrics import integrated_brier_score
@@ -354,6 +359,7 @@ def test_a_competing_event_as_code_2_or_as_censoring_are_two_questions() -> None
     assert both.auc != censored.auc
 
 
+@pytest.mark.slow
 def test_auc_and_brier_with_competing_events_are_those_of_comprisk() -> None:
     from comprisk import score_cr
 

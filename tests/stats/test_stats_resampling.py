@@ -84,6 +84,7 @@ def test_the_weighted_median_is_numpys(values: list[float], data: st.DataObject)
         assert median(values)(np.array([weights], float))[0] == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_whole_patients_are_drawn() -> None:
     codes = np.array([0, 0, 0, 1, 2, 2])
     drawn = np.concatenate(list(drawn_weights(codes, 3, resamples=4000, seed=1)))
@@ -99,6 +100,7 @@ def test_blocks_hold_every_resample_whatever_their_size() -> None:
     assert [len(block) for block in blocks] == [4, 4, 1]
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_mean_is_near_that_of_normal_theory() -> None:
     values = np.random.default_rng(3).normal(10, 2, 400)
     found = cluster_bootstrap(mean(values), 400, resamples=4000)

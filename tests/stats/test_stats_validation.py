@@ -58,6 +58,7 @@ def whole_analysis(seed: int) -> str:
     return json.dumps([as_json(result) for result in results], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_each_run_gives_the_same_bits_and_another_seed_gives_others() -> None:
     assert whole_analysis(1) == whole_analysis(1)
     assert whole_analysis(1) != whole_analysis(2)
@@ -70,6 +71,7 @@ def test_counts_and_indices_are_the_same_resamples_whatever_the_number_asked_for
     np.testing.assert_array_equal(many[:, 120], np.bincount(resample_indices(50, 120, 7), minlength=50))
 
 
+@pytest.mark.slow
 def test_bootstrap_of_a_mean_has_its_textbook_error() -> None:
     values = np.random.default_rng(2).normal(size=400)
     found = bootstrap(lambda i: [values[i].mean()], 400, names=["mean"], n_boot=800, seed=1)
@@ -79,6 +81,7 @@ def test_bootstrap_of_a_mean_has_its_textbook_error() -> None:
     assert (found.n_failed, found.replicates.shape) == (0, (800, 1))
 
 
+@pytest.mark.slow
 def test_failed_resamples_are_counted_and_left_out() -> None:
     found = (
         bootstrap(
@@ -95,6 +98,7 @@ def test_failed_resamples_are_counted_and_left_out() -> None:
     assert 0 < found.n_failed < 60
 
 
+@pytest.mark.slow
 def test_progress_is_told_to_the_end() -> None:
     told = []
     concordance(TIME, EVENT, {"x": X}, n_boot=250, on_progress=lambda done, total: told.append((done, total)))
@@ -102,6 +106,7 @@ def test_progress_is_told_to_the_end() -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 
+@pytest.mark.slow
 def test_a_strong_marker_beats_noise_and_noise_does_not_beat_noise() -> None:
     noise = np.random.default_rng(5).normal(size=250)
     found = concordance(
@@ -112,6 +117,7 @@ def test_a_strong_marker_beats_noise_and_noise_does_not_beat_noise() -> None:
     assert found.differences["noise - z"].lower < 0 < found.differences["noise - z"].upper
 
 
+@pytest.mark.slow
 def test_interval_of_c_covers_as_a_normal_one_would() -> None:
     found = concordance(TIME, EVENT, {"x": X}, n_boot=500).values["x"]
     assert 0.02 < found.upper - found.lower < 0.12
@@ -120,6 +126,7 @@ def test_interval_of_c_covers_as_a_normal_one_would() -> None:
     assert uno.value == uno_c(TIME, EVENT, X, tau=3.0)
 
 
+@pytest.mark.slow
 def test_optimism_of_many_noise_covariates_is_seen_and_taken_away() -> None:
     noise = np.random.default_rng(9).normal(size=(120, 15))
     table = simulated(120, 32, effect=0.0)
@@ -304,6 +311,7 @@ def test_rubins_rules_and_random_effects_are_those_of_mice_and_metafor() -> None
     assert (alike.value, alike.tau2, alike.i2) == (1.0, 0.0, 0.0)
 
 
+@pytest.mark.slow
 def test_reclassification_rewards_the_true_grouping_and_its_table_adds_up() -> None:
     levels = ["low", "middle", "high"]
     new = np.select([X < -0.5, X < 0.5], levels[:2], levels[2])

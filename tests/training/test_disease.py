@@ -40,6 +40,8 @@ from tools.default_bundle.disease_numbers import NODE_HU, Subsite
 from tools.default_bundle.hosts import PHANTOM_AIRWAY_Y_MM, USUAL_AIRWAY_Y_MM, off_phantom
 from tools.default_bundle.real_planting import BONE_HU, Patient, patient_of, planted
 
+pytestmark = pytest.mark.slow
+
 CENTRE = np.zeros(3)
 
 
@@ -261,7 +263,6 @@ def test_disease_in_a_neck_has_a_primary_nodes_on_its_side_and_hu_of_its_kind(
                 assert np.sign(n.lesion.lobes[0].centre[0]) == d.plan.side
 
 
-@pytest.mark.slow
 def test_bone_stays_bone_and_a_primary_replaces_soft_tissue(patient: Patient) -> None:
     found = (
         draw_disease(patient, np.random.default_rng(k), enhanced=True, primary_share=1.0) for k in range(30)

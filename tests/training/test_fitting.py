@@ -29,6 +29,8 @@ from tools.default_bundle.phantom_crops import (
     save_crop,
 )
 
+pytestmark = pytest.mark.slow
+
 TINY = fit_segmenter.Schedule(
     steps=30, cooling=30, warm_up=1, patch=(16, 32, 32), whole_share=0.0, whole_from=2.0, learning_rate=5e-3
 )
@@ -61,7 +63,6 @@ def test_a_crop_is_read_as_it_was_written(tmp_path: Path, crops: list[Crop]) -> 
     assert [f.name for f in tmp_path.iterdir()] == ["a.npz"]
 
 
-@pytest.mark.slow
 def test_the_segmenters_loss_falls_and_its_folder_runs(tmp_path: Path, crops: list[Crop]) -> None:
     lessons = [Lesson(crops)]
     losses = fit_segmenter.train(lessons, TINY, tmp_path, seed=0, until=20)
@@ -85,7 +86,6 @@ def test_a_step_draws_the_same_after_a_restart(crops: list[Crop]) -> None:
         assert torch.equal(one.labels, other.labels)
 
 
-@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path: Path, crops: list[Crop]) -> None:
     """From crops on disk, each process half of the batch."""
     for number, crop in enumerate(crops):
@@ -132,7 +132,6 @@ def test_hard_places_come_into_the_patches(crops: list[Crop]) -> None:
     assert seen[0.0] <= 4
 
 
-@pytest.mark.slow
 def test_what_is_called_and_is_none_is_a_hard_place(tmp_path: Path, crops: list[Crop]) -> None:
     """Every voxel is called a node by a network whose last bias says so."""
     fit_segmenter.train([Lesson(crops)], replace(TINY, steps=1), tmp_path, seed=0)
@@ -154,7 +153,6 @@ def test_augmentation_stays_in_range_and_changes_the_image(crops: list[Crop]) ->
     assert changed >= 5
 
 
-@pytest.mark.slow
 def test_the_classifiers_loss_falls(tmp_path: Path, crops: list[Crop]) -> None:
     nodes = [node for crop in crops for node in fit_classifier.true_nodes(crop)]
     assert [n.ene for n in nodes] == [0, 1, 0, 1]

@@ -22,6 +22,8 @@ from tools.default_bundle.long_training import alone, crops_folder, lessons_of
 from tools.default_bundle.organs import CLASSES, IGNORE, NODE, OF_OPENKBP, PRIMARY
 from tools.default_bundle.phantom_crops import Crop
 
+pytestmark = pytest.mark.slow
+
 TINY = Schedule(steps=8, cooling=8, warm_up=1, patch=(16, 32, 32), whole_share=0.0, whole_from=2.0)
 PAROTID, MANDIBLE = CLASSES["parotid"], CLASSES["mandible"]
 
@@ -131,7 +133,6 @@ def test_a_crop_that_was_not_finished_is_not_there(tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole.image, crop_of(0).image)
 
 
-@pytest.mark.slow
 def test_a_training_that_was_cut_off_ends_as_one_that_was_not(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     lessons = [Lesson([crop_of(k, (PAROTID,)) for k in range(2)])]
@@ -202,7 +203,6 @@ def test_whole_crops_are_drawn_for_all_peers_at_once() -> None:
     assert len(set(sizes[0])) == 2
 
 
-@pytest.mark.slow
 def test_examples_drawn_ahead_are_the_same(tmp_path: Path) -> None:
     """As on a GPU, where other processes draw them."""
     for kind in ("disease", "plain"):

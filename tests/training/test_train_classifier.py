@@ -24,9 +24,8 @@ from aiene.nodes.split import dilate
 from aiene.training import classifier as module
 from aiene.training.bundle import Trained, assemble, ground_of
 from aiene.training.classifier import ClassifierTraining, train_classifier
-from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of
+from aiene.training.classifier_fit import FitSettings, draw, fit, loss_of, sigmoid, temperature, threshold
 from aiene.training.dataset import Step
-from aiene.training.metrics import sigmoid, temperature, threshold
 from aiene.training.nodes import Augmentation, Example, augmented_inputs, jittered, plain_inputs, read_nodes
 from aiene.training.place import claim
 
@@ -144,6 +143,7 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
         train_classifier(settings(clinic, tmp_path / "new", go_on=True))
 
 
+@pytest.mark.slow
 def test_rows_that_name_no_node_or_one_twice_are_all_told(clinic: Path, tmp_path: Path) -> None:
     table: Any = pd.read_csv(clinic / "nodes.csv")
     table.loc[0, "x_mm"] += 300
@@ -248,6 +248,7 @@ def test_unknown_labels_do_not_reach_the_loss() -> None:
     np.testing.assert_allclose(gradient[1, 1], 1 / (1 + np.exp(-3)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_nodes_of_which_nothing_is_known_teach_nothing_and_stop_nothing(tmp_path: Path) -> None:
     nodes = [replace(example(), pos=-1.0, ene=-1.0, patient_id=f"p{k}") for k in range(4)]
     quick = FitSettings(epochs=1, steps=2, batch=2)

@@ -362,6 +362,7 @@ def test_the_same_ct_under_two_ids_is_found_in_any_format_order_and_padding() ->
     assert same_cts({"a": slices_of(Volume(np.full(GRID.size, -1000, np.int16), GRID)), "b": plain}) == []
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=8))
 @settings(deadline=None, max_examples=20)
 def test_every_two_cases_of_one_ct_are_told_unless_they_are_one_patient(seeds: list[int]) -> None:

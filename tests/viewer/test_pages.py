@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import OutputError, UsageError
+from aiene.export.source_lookup import CHANGED, GONE
 from aiene.geometry.grid import Grid, Volume
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.viewer import embedded
-from aiene.viewer.images import CHANGED, GONE
 from aiene.viewer.risk_groups import Group, read_risk_groups
 from aiene.viewer.run import report_run
 from builders.export_runs import Run, write_run

@@ -22,7 +22,7 @@ import torch
 from aiene.classify.classifier import ClassifierInputs, load_classifier
 from aiene.models.bundle import read_bundle
 from aiene.segment.segmenter import load_segmenter
-from aiene.training.metrics import reliability
+from aiene.training.classifier_fit import reliability
 from tools.default_bundle import fit_classifier
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
 from tools.default_bundle.figures import auc, auc_interval

@@ -21,7 +21,7 @@ from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
 from aiene.segment.segmenter import Segmenter
-from aiene.training.metrics import temperature
+from aiene.training.classifier_fit import temperature
 from tools.default_bundle.matching import match
 from tools.default_bundle.organs import IGNORE
 from tools.default_bundle.phantom_crops import CROP_GRID, Crop

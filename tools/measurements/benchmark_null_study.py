@@ -35,8 +35,8 @@ import numpy.typing as npt
 from scipy import stats
 
 from aiene.benchmark.metrics.classification import classification
-from aiene.benchmark.metrics.detection import froc_score
-from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, NodePair
+from aiene.benchmark.metrics.nodes import froc_score
+from aiene.benchmark.records import NodeInfo, NodeMatch, NodePair
 from aiene.stats.bootstrap import cluster_bootstrap, mean
 from aiene.stats.paired import (
     difference_test,

@@ -21,17 +21,23 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
-from aiene.benchmark.comparators.protocol import Answer, CaseInput, Comparator, Request, reads_files
+from aiene.benchmark.comparators.protocol import (
+    Answer,
+    CaseInput,
+    Comparator,
+    Request,
+    open_comparator,
+    reads_files,
+)
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.dataset import centroids, read_kept, read_truth_of
 from aiene.benchmark.ene_labels import EneRow
-from aiene.benchmark.metrics.matching import components, values_of
-from aiene.benchmark.metrics.records import NodeMatch
+from aiene.benchmark.metrics.nodes import components, values_of
 from aiene.benchmark.metrics.segmentation import case_metrics
-from aiene.benchmark.models import open_comparator
 from aiene.benchmark.records import (
     CaseRecord,
     FoundNode,
+    NodeMatch,
     Pair,
     TruthNode,
     TruthRecord,
@@ -91,7 +97,12 @@ def peak_memory() -> Iterator[Peak]:
     gpu = _used_gpu()
     if gpu is not None:
         gpu.reset_peak_memory_stats()
-    if _reset_high_water():
+    try:
+        _CLEAR.write_text("5", encoding="ascii")
+        kernels = _STATUS.is_file()
+    except OSError:
+        kernels = False
+    if kernels:
         try:
             yield peak
         finally:
@@ -115,14 +126,6 @@ def count_flops(work: Callable[[], Any]) -> int | None:
     with FlopCounterMode(display=False) as counter:
         work()
     return int(counter.get_total_flops()) or None
-
-
-def _reset_high_water() -> bool:
-    try:
-        _CLEAR.write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return _STATUS.is_file()
 
 
 def _high_water() -> float:
@@ -346,6 +349,7 @@ def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: Benchm
         return replace(record, truth_nodes=_truth_nodes(record.truth_nodes, None, {}, answer.ene_on_truth))
     truth, spacing = case.truth_labels, case.truth_labels.grid.spacing
     found = answer.nodes
+    there = set() if found is None else set(values_of(found.array))
     metrics = case_metrics(
         truth.array,
         answer.labels.array,
@@ -353,7 +357,7 @@ def measured(record: CaseRecord, answer: Answer, case: CaseInput, config: Benchm
         labels=tuple(LABEL_VALUES.values()),
         truth_nodes=case.truth_nodes.array,
         predicted_nodes=None if found is None else found.array,
-        confidences=_present(answer.confidence, found) or None,
+        confidences={value: one for value, one in answer.confidence.items() if value in there} or None,
         iou_threshold=config.iou_threshold,
     )
     names = {value: name for name, value in LABEL_VALUES.items()}
@@ -372,11 +376,6 @@ def _with_nodes(answer: Answer) -> Answer:
         return answer
     nodes = components(answer.labels.array == LABEL_VALUES[GTVN]).astype(np.uint16)
     return replace(answer, nodes=answer.labels.with_array(nodes))
-
-
-def _present(values: dict[int, float], node_map: Volume | None) -> dict[int, float]:
-    there = set() if node_map is None else set(values_of(node_map.array))
-    return {value: one for value, one in values.items() if value in there}
 
 
 def _probabilities(answer: Answer) -> tuple[Answer, tuple[str, ...]]:

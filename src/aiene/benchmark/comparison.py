@@ -16,9 +16,8 @@ import numpy as np
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import GTVN, BenchmarkConfig
 from aiene.benchmark.counting import labels_that_count, matches_of, node_scores, tracks_of
-from aiene.benchmark.metrics.detection import froc_score, node_dice
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS, higher_is_better
-from aiene.benchmark.records import CaseRecord, TruthRecord
+from aiene.benchmark.metrics.nodes import froc_score, node_dice
+from aiene.benchmark.records import SEGMENTATION_METRICS, CaseRecord, TruthRecord, higher_is_better
 from aiene.stats.bootstrap import Statistic, cluster_bootstrap, mean, ratio
 from aiene.stats.paired import (
     LEVEL,
@@ -79,13 +78,9 @@ def endpoints(config: BenchmarkConfig, models: Models, truths: Sequence[TruthRec
     primary = [one for one in found if one.name == config.primary]
     if not primary:
         reason = f"models and ground truth give no {config.primary}; name another endpoint with --primary"
-        primary = [_empty(config.primary, reason)]
+        metric, _, label = config.primary.partition("_GTV")
+        primary = [Endpoint(config.primary, metric, f"GTV{label}" if label else "", True, reason=reason)]
     return [*primary, *(one for one in found if one.name != config.primary and not one.reason)]
-
-
-def _empty(name: str, reason: str) -> Endpoint:
-    metric, _, label = name.partition("_GTV")
-    return Endpoint(name, metric, f"GTV{label}" if label else "", True, reason=reason)
 
 
 def _segmenters(models: Models) -> dict[str, Sequence[CaseRecord]]:
@@ -252,7 +247,10 @@ def _compared(
         return {**row, "p": found.permutation_p, "paired": asdict(found)}
     apart = subtracted(endpoint.statistics[model], endpoint.statistics[other])
     if endpoint.scores or endpoint.sums:
-        mine, yours = (_of_patients(endpoint, name) for name in (model, other))
+        mine, yours = (
+            endpoint.sums[name] if endpoint.sums else endpoint.statistics[name](np.eye(endpoint.rows))
+            for name in (model, other)
+        )
         estimate = cluster_bootstrap(apart, endpoint.rows, endpoint.clusters, of_difference=True, **how)
         p = sign_flip_p(mine - yours, seed=config.seed) if len(mine) > 1 else None
         return {"n": len(mine), "difference": asdict(estimate), "test": "permutation", "p": p}
@@ -262,11 +260,6 @@ def _compared(
         scores = endpoint.node_scores
         row["p_delong"] = delong_test(endpoint.labels, scores[model], scores[other]).p
     return row
-
-
-def _of_patients(endpoint: Endpoint, model: str) -> Any:
-    """What the permutation test flips: a model's value of each patient."""
-    return endpoint.sums[model] if endpoint.sums else endpoint.statistics[model](np.eye(endpoint.rows))
 
 
 def _verdict(row: dict[str, Any], p: float | None) -> str:

@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from aiene.benchmark.comparators.protocol import adapters
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
+from aiene.benchmark.records import SEGMENTATION_METRICS
 from aiene.errors import InputError
 
 Kind = str

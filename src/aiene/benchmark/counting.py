@@ -21,8 +21,15 @@ from typing import Any, Literal
 from aiene.benchmark.comparators.protocol import Entrant
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig
 from aiene.benchmark.metrics.classification import Calibration, classification, patient_agreement
-from aiene.benchmark.metrics.records import NodeInfo, NodeMatch, lost_match, lost_metrics, size_class
-from aiene.benchmark.records import CaseRecord, TruthRecord
+from aiene.benchmark.records import (
+    CaseRecord,
+    NodeInfo,
+    NodeMatch,
+    TruthRecord,
+    lost_match,
+    lost_metrics,
+    size_class,
+)
 from aiene.nodes.node import CountingRule
 from aiene.stats.records import missing
 
@@ -199,18 +206,16 @@ def _track(
         "threshold": threshold,
         "missed": sum(one.missed for one in scores),
         "not_judged": unjudged,
-        "false_nodes_called_ene": _false_calls(records, rule) if track == "end_to_end" else None,
+        "false_nodes_called_ene": sum(
+            node.matched is None and rule.is_ene(node.confidence, node.ene)
+            for record in records
+            for node in record.found_nodes
+        )
+        if track == "end_to_end"
+        else None,
         "patients": _patients(config, records, scores, track, rule),
         "scores": [asdict(one) for one in scores],
     }
-
-
-def _false_calls(records: Sequence[CaseRecord], rule: CountingRule) -> int:
-    return sum(
-        node.matched is None and rule.is_ene(node.confidence, node.ene)
-        for record in records
-        for node in record.found_nodes
-    )
 
 
 def _patients(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES, BenchmarkConfig, LabelChoice
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows
-from aiene.benchmark.metrics.matching import components, node_infos
+from aiene.benchmark.metrics.nodes import components, node_infos
 from aiene.benchmark.records import Pair, Pairing, Refused, TruthNode, TruthRecord
 from aiene.errors import InputError, UsageError
 from aiene.geometry.grid import Grid, Volume, triple
@@ -87,7 +87,9 @@ def named(path: Path, root: Path) -> Named:
     `p1_0000.nii.gz`, `p1.nii.gz`, `p1__CT.nii.gz`, `p1_seg.nrrd`, `p1.seg.nrrd` and `p1/ct.nii.gz` are all
     of the case `p1`.
     """
-    stem = _stem(path.name)
+    endings = (*volume_endings(), *FOREIGN)
+    ending = next((e for e in endings if path.name.lower().endswith(e)), "")
+    stem = path.name[: len(path.name) - len(ending)] or path.name
     channel = None
     numbered = _CHANNEL.match(stem)
     if numbered and numbered[1]:
@@ -143,7 +145,8 @@ def list_files(folder: Path, role: Role, *, shared: bool = False, without: Path 
         if len(chosen) == 1:
             single[case_id] = chosen[0]
         elif chosen:
-            refused.append(Refused(case_id, _several(chosen, folder, role)))
+            names = " and ".join(path.relative_to(folder).as_posix() for path in sorted(chosen)[:3])
+            refused.append(Refused(case_id, f"{len(chosen)} {role}s of this case ({names}); keep one."))
     return Listing(single, (*nameless, *refused), tuple(notes))
 
 
@@ -212,12 +215,6 @@ def _no_text(case_id: str) -> Refused:
     return Refused(escaped, "its name or a folder's is not UTF-8; rename it.")
 
 
-def _stem(name: str) -> str:
-    lower = name.lower()
-    ending = next((e for e in (*volume_endings(), *FOREIGN) if lower.endswith(e)), "")
-    return name[: len(name) - len(ending)] or name
-
-
 def _role(word: str) -> Literal["image", "mask", "other"] | None:
     lower = word.lower()
     if lower in IMAGE_WORDS:
@@ -235,11 +232,6 @@ def _of_role(files: Sequence[tuple[Path, Named]], role: Role, shared: bool) -> l
     exact = [path for path, name in files if name.role == role]
     silent = [path for path, name in files if name.role is None]
     return exact or silent or [path for path, name in files if name.role != "other" and not shared]
-
-
-def _several(paths: Sequence[Path], folder: Path, role: Role) -> str:
-    names = " and ".join(path.relative_to(folder).as_posix() for path in sorted(paths)[:3])
-    return f"{len(paths)} {role}s of this case ({names}); keep one."
 
 
 # Label maps

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiene.benchmark.metrics.matching import values_of
+from aiene.benchmark.metrics.nodes import values_of
 from aiene.errors import InputError
 from aiene.geometry.grid import Triple, Volume
 
@@ -192,9 +192,7 @@ def _value(text: str, probabilities: bool) -> tuple[float | None, str]:
     number = _number(text)
     if number is None:
         return None, f"ENE is {text!r}, which is not a number" if text else "ENE is empty"
-    if probabilities and 0 <= number <= 1:
-        return number, ""
-    if not probabilities and number in (0.0, 1.0):
+    if 0 <= number <= 1 and (probabilities or number in (0.0, 1.0)):
         return number, ""
     return None, f"ENE is {text}, not {'from 0 to 1' if probabilities else '0 or 1'}"
 

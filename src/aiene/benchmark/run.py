@@ -20,12 +20,12 @@ from aiene.benchmark.case_evaluation import (
     lost_truth,
     opened,
 )
+from aiene.benchmark.comparators import hub
 from aiene.benchmark.comparators.encoder import judge_features
-from aiene.benchmark.comparators.protocol import Entrant
-from aiene.benchmark.config import BenchmarkConfig
+from aiene.benchmark.comparators.protocol import Entrant, Request, adapters, kind_of_folder
+from aiene.benchmark.config import BenchmarkConfig, Kind, ModelEntry
 from aiene.benchmark.dataset import find_pairs, list_files, patient_finder
 from aiene.benchmark.ene_labels import EneTable, read_ene_table
-from aiene.benchmark.models import line_up, source_name
 from aiene.benchmark.records import (
     WORK,
     CaseRecord,
@@ -33,13 +33,14 @@ from aiene.benchmark.records import (
     Pairing,
     TruthRecord,
     done_record,
+    key_of,
     model_files,
     to_json,
     truth_files,
 )
-from aiene.benchmark.summary import results_csv, summary_of
+from aiene.benchmark.summary import results_csv, source_name, summary_of
 from aiene.device import available_cores, resolve_device
-from aiene.errors import InputError, UsageError, attempt
+from aiene.errors import AieneError, InputError, ModelError, UsageError, attempt
 from aiene.hashing import digest
 from aiene.ingest.fingerprint import glance
 from aiene.parallel import ENDED, limited, work_through
@@ -138,7 +139,8 @@ def run_benchmark(
     pairing = find_pairs(image_dir, seg_dir)
     if not pairing.pairs:
         raise _nothing_paired(pairing, image_dir, seg_dir)
-    Owned(out).claim(WORK)
+    owned = Owned(out)
+    owned.claim(WORK)
     with _alone(out):
         pairs = pairing.pairs[: config.max_cases]
         entrants = line_up(config, str(device))
@@ -153,7 +155,21 @@ def run_benchmark(
             told.append(opened)
         told.sort(key=lambda one: one.place)
         stamp = (now or datetime.now()).strftime("%Y%m%d_%H%M%S")
-        return _written(config, out, pairing, truths, told, table, str(device), stamp)
+        results = out / f"benchmark_results_{stamp}.csv"
+        summary_file = out / f"benchmark_summary_{stamp}.json"
+        content, failures = results_csv(out, pairing, truths, told)
+        if "csv" in config.output_formats:
+            owned.write(results, content)
+        facts = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "aiene": version(),
+            "machine": machine(str(device)),
+            "settings": settings(config),
+            "files": {"results": results.name if "csv" in config.output_formats else None},
+        }
+        summary = summary_of(config, out, pairing, truths, told, table, facts)
+        owned.write_json(summary_file, summary)
+        return BenchmarkRun(summary, results, summary_file, int(failures > 0))
 
 
 @contextmanager
@@ -263,7 +279,9 @@ def _run_model(
         return entrant
     prompter = None
     if request.kind == "promptable" and request.entry.prompts == "road":
-        prompter = _prompter(request.entry.prompt_model, before)
+        name = request.entry.prompt_model
+        bundles = [e for e in before if e.request is not None and e.request.kind == "bundle"]
+        prompter = next((e for e in bundles if name is None or e.name == name), None)
         if prompter is None or prompter.facts is None:
             return replace(entrant, facts=None, reason=_NO_PROMPTER)
     model = [facts.sha256, request.entry.model_dump(mode="json"), request.resample, request.device]
@@ -300,39 +318,125 @@ def _run_model(
 _NO_PROMPTER = "its prompts come from a bundle (prompts: road), but none such ran; add it to the models."
 
 
-def _prompter(name: str | None, before: Sequence[Entrant]) -> Entrant | None:
-    bundles = [e for e in before if e.request is not None and e.request.kind == "bundle"]
-    return next((e for e in bundles if name is None or e.name == name), None)
-
-
 def _lost_case(task: CaseTask) -> CaseRecord:
     record = lost_case(task, ENDED)
     write_json(model_files(task.folder, record.key, record.case_id)[0], to_json(record))
     return record
 
 
-def _written(
+# The models: from the command line and the configuration to what is to be opened
+
+
+_KindOf = Callable[[ModelEntry], tuple[Kind, Path | None]]
+
+
+def _is_monai(folder: Path) -> bool:
+    return (folder / "configs" / "inference.json").is_file()
+
+
+def bundle_kind(entry: ModelEntry) -> Kind:
+    """Of what `--models` names: a MONAI bundle's folder, or one of ours."""
+    return entry.kind or ("monai" if _is_monai(Path(entry.source)) else "bundle")
+
+
+def located(entry: ModelEntry) -> tuple[Kind, Path]:
+    """Kind and folder of what `--hf-models` names, fetched where it is an id.
+
+    Raises
+    ------
+    ModelError : there is no such model, or no adapter takes it.
+    """
+    folder = hub.model_folder(entry.source.removeprefix("timm:"), entry.revision)
+    if entry.source.startswith("timm:"):
+        return "timm", folder
+    if entry.kind is not None:
+        return entry.kind, folder
+    config = hub.read_json(folder, hub.CONFIG)
+    if _is_monai(folder):
+        return "monai", folder
+    if not config:
+        raise ModelError(folder, "it holds no config.json", "name a folder in Hugging Face's layout")
+    return hf_kind(folder, config), folder
+
+
+def hf_kind(folder: Path, config: dict[str, object]) -> Kind:
+    """The adapter for a model of Hugging Face, by its configuration.
+
+    Raises
+    ------
+    ModelError : it is a kind of segmenter that no adapter takes.
+    """
+    taker = next((each.kind for each in adapters().values() if each.takes_config(config)), None)
+    if taker is not None:
+        return taker
+    named = config.get("architectures")
+    architectures = [str(name) for name in named] if isinstance(named, list) else []
+    if any(name.endswith(("ForUniversalSegmentation", "ForInstanceSegmentation")) for name in architectures):
+        problem = f"{architectures[0]} is a kind of segmenter that is not known here"
+        raise ModelError(folder, problem, "give its predictions as a folder with --predictions")
+    return "encoder"
+
+
+def line_up(config: BenchmarkConfig, device: str) -> list[Entrant]:
+    """Every model in the order in which it is to run: those that wait for a bundle's prompts last.
+
+    Bundles and MONAI bundles first, then Hugging Face models, then folders of predictions; the default bundle
+    where nothing is named at all.
+
+    Raises
+    ------
+    UsageError : two models of one name, or a reference that is none of them.
+    """
+    models = list(config.models)
+    if not (models or config.hf_models or config.predictions):
+        models = [ModelEntry(source="default")]
+    entries: list[tuple[ModelEntry, _KindOf]] = [(entry, _kind_of) for entry in models]
+    entries += [(ModelEntry(source=source), located) for source in config.hf_models]
+    entries += [
+        (ModelEntry(source=str(where), name=name, kind=kind_of_folder(where)), _kind_of)
+        for name, where in config.predictions.items()
+    ]
+    entrants: list[Entrant] = []
+    for place, (entry, kind_of) in enumerate(entries):
+        entrants.append(_entrant(entry, kind_of, place, config, device, {e.key for e in entrants}))
+    if config.reference is not None and config.reference not in {e.name for e in entrants}:
+        names = ", ".join(e.name for e in entrants)
+        raise UsageError(f"--reference {config.reference}: no model of this name; there are {names}.")
+    return sorted(entrants, key=lambda e: e.request is not None and e.request.entry.prompts == "road")
+
+
+def _entrant(
+    entry: ModelEntry,
+    kind_of: _KindOf,
+    place: int,
     config: BenchmarkConfig,
-    out: Path,
-    pairing: Pairing,
-    truths: Sequence[TruthRecord],
-    entrants: Sequence[Entrant],
-    table: EneTable | None,
     device: str,
-    stamp: str,
-) -> BenchmarkRun:
-    results, summary_file = out / f"benchmark_results_{stamp}.csv", out / f"benchmark_summary_{stamp}.json"
-    content, failures = results_csv(out, pairing, truths, entrants)
-    owned = Owned(out)
-    if "csv" in config.output_formats:
-        owned.write(results, content)
-    facts = {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "aiene": version(),
-        "machine": machine(device),
-        "settings": settings(config),
-        "files": {"results": results.name if "csv" in config.output_formats else None},
-    }
-    summary = summary_of(config, out, pairing, truths, entrants, table, facts)
-    owned.write_json(summary_file, summary)
-    return BenchmarkRun(summary, results, summary_file, int(failures > 0))
+    taken: set[str],
+) -> Entrant:
+    name = entry.name or Path(entry.source.rstrip("/\\").removeprefix("timm:")).name or entry.source
+    if key_of(name) in taken:
+        if entry.name is not None:
+            raise UsageError(f"two models are called {name}; give each its own name.")
+        number = next(n for n in range(2, len(taken) + 3) if key_of(f"{name}_{n}") not in taken)
+        name = f"{name}_{number}"
+    kind, request, reason = entry.kind, None, ""
+    try:
+        kind, folder = kind_of(entry)
+        request = Request(name, kind, entry, device, config.resample, folder)
+    except AieneError as error:
+        reason = str(error)
+    return Entrant(name, key_of(name), entry.source, kind, place, request, reason)
+
+
+def _kind_of(entry: ModelEntry) -> tuple[Kind, Path | None]:
+    """Of an entry of the configuration, or of what `--models` names."""
+    of_hub = _is_hugging_face(entry.source) if entry.kind is None else adapters()[entry.kind].from_hub
+    return located(entry) if of_hub else (bundle_kind(entry), None)
+
+
+def _is_hugging_face(source: str) -> bool:
+    """A folder in Hugging Face's layout, or something that only a hub id can be."""
+    folder = Path(source)
+    if folder.is_dir():
+        return (folder / "config.json").is_file() and not (folder / "model.json").is_file()
+    return source.startswith("timm:") or (source.count("/") == 1 and not source.startswith((".", "/", "~")))

@@ -16,11 +16,17 @@ from aiene.benchmark.comparison import compare_models
 from aiene.benchmark.config import GTVN, LABEL_VALUES, BenchmarkConfig, ModelEntry
 from aiene.benchmark.counting import RULE, counted_records, judgement, labels_that_count, matches_of
 from aiene.benchmark.ene_labels import EneTable
-from aiene.benchmark.metrics.detection import detection, froc
-from aiene.benchmark.metrics.records import SEGMENTATION_METRICS
-from aiene.benchmark.metrics.segmentation import aggregated_dice_interval
-from aiene.benchmark.models import reference_of, source_name
-from aiene.benchmark.records import FORMAT, CaseRecord, Pairing, TruthRecord, model_files, read_record
+from aiene.benchmark.metrics.nodes import detection, froc
+from aiene.benchmark.metrics.segmentation import aggregated_dice
+from aiene.benchmark.records import (
+    FORMAT,
+    SEGMENTATION_METRICS,
+    CaseRecord,
+    Pairing,
+    TruthRecord,
+    model_files,
+    read_record,
+)
 from aiene.csv_tables import rows_bytes
 from aiene.hashing import digest
 from aiene.nodes.node import CountingRule
@@ -90,7 +96,8 @@ def _row(record: CaseRecord, rule: CountingRule | None) -> dict[str, Any]:
         "warnings": "; ".join(record.warnings),
     }
     for label, metrics in (record.segmentation or {}).items():
-        row.update({f"{column}_{label}": _rounded(getattr(metrics, column)) for column in LABEL_COLUMNS})
+        values = {column: getattr(metrics, column) for column in LABEL_COLUMNS}
+        row.update({f"{c}_{label}": None if v is None else round(float(v), 6) for c, v in values.items()})
     if record.matching is not None:
         match = record.matching
         row.update(
@@ -118,10 +125,6 @@ def _count(nodes: Sequence[tuple[float | None, float | None]], rule: CountingRul
     return sum(rule.is_ene(*node) for node in judged) if judged else None
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(float(value), 6)
-
-
 def summary_of(
     config: BenchmarkConfig,
     out: Path,
@@ -146,7 +149,8 @@ def summary_of(
             kept = counted_records(records, usable, config.iou_threshold, segments=entrant.facts.segments)
             counted[entrant.name] = entrant, kept
     models = [model_figures(config, one, counted.get(one.name, (None, ()))[1]) for one in entrants]
-    reference = reference_of(config, list(entrants))
+    first = next((one.name for one in entrants if one.facts is not None), None)
+    reference = first if config.reference is None else config.reference
     compared = compare_models(config, counted, usable, reference)
     return {
         "format": FORMAT,
@@ -159,6 +163,11 @@ def summary_of(
         "models": models,
         **compared,
     }
+
+
+def source_name(source: str) -> str:
+    """A hub id or a bundle's name as it is; of a folder only its last name."""
+    return Path(source).name if Path(source).exists() else source
 
 
 def _content_sha256(entrant: Entrant, facts: ModelFacts, done: Sequence[CaseRecord]) -> str:
@@ -288,7 +297,7 @@ def _segmentation(config: BenchmarkConfig, records: Sequence[CaseRecord], label:
 
 def _aggregated(config: BenchmarkConfig, records: Sequence[CaseRecord], label: str) -> dict[str, Any]:
     metrics, patients = [(r.segmentation or {})[label] for r in records], [r.patient_id for r in records]
-    return asdict(aggregated_dice_interval(metrics, patients, **config.bootstrap))
+    return asdict(aggregated_dice(metrics, patients, **config.bootstrap))
 
 
 def _detection(config: BenchmarkConfig, records: Sequence[CaseRecord]) -> dict[str, Any]:

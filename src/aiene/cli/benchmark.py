@@ -435,7 +435,6 @@ def _tell_end(console: Console, run: BenchmarkRun, report: Path | None, as_json:
 
 
 def _print_table(summary: dict[str, Any]) -> None:
-    """The models in a few figures, on stdout."""
     from rich.table import Table
 
     table = Table(

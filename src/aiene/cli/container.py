@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import typer
 
-from aiene.cli.console import RESEARCH_ONLY, device_of, stderr_console, tell_case, user_errors
+from aiene.cli.console import RESEARCH_ONLY, device_of, picked, stderr_console, tell_case, user_errors
 from aiene.errors import InputError, UsageError
 
 _OURS: Final = frozenset({"-h", "--help", "--version"})
@@ -57,11 +57,14 @@ class Source(NamedTuple):
 
 def e2e_main(arguments: Sequence[str] | None = None) -> int:
     """Run the published command line; the exit code is that of `aiene run`."""
-    words = _parser().parse_args(arguments)
+    return _published(_parser().parse_args(arguments), "run_e2e.py", _run)
+
+
+def _published(words: argparse.Namespace, program: str, work: Callable[[argparse.Namespace], int]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        with user_errors("run_e2e.py"):
-            return _run(words)
+        with user_errors(program):
+            return work(words)
     except typer.Exit as end:
         return end.exit_code
 
@@ -126,19 +129,14 @@ def read_config(file: Path) -> dict[str, Any]:
         return {}
     import yaml
 
+    remedy = "correct it, or use --input-dir and other options instead"
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(
-            file, "not a readable YAML file", "correct it, or use --input-dir and other options instead"
-        ) from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise InputError(
-            file, "not a YAML mapping", "correct it, or use --input-dir and other options instead"
-        )
-    return content
+        raise InputError(file, "not a readable YAML file", remedy) from error
+    if not isinstance(content, dict | None):
+        raise InputError(file, "not a YAML mapping", remedy)
+    return content or {}
 
 
 def _entry(config: dict[str, Any], section: str, key: str) -> str | None:
@@ -175,26 +173,15 @@ BENCHMARK_CONFIG = Path("benchmark_config.yaml")
 
 def benchmark_main(arguments: Sequence[str] | None = None) -> int:
     """Run the published command line; the exit code is that of `aiene benchmark`."""
+    return _published(_benchmark_parser().parse_args(arguments), "run_benchmark.py", _benchmark)
+
+
+def _benchmark(words: argparse.Namespace) -> int:
     from aiene.cli.benchmark import compare
 
-    words = _benchmark_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    given = {
-        "image_dir": words.image_dir,
-        "seg_dir": words.seg_dir,
-        "ene_csv": words.ene_csv,
-        "hf_models": words.hf_models,
-        "max_cases": words.max_cases,
-    }
-    try:
-        with user_errors("run_benchmark.py"):
-            return compare(
-                words.config or (BENCHMARK_CONFIG if BENCHMARK_CONFIG.is_file() else None),
-                given,
-                words.output_dir,
-            )
-    except typer.Exit as end:
-        return end.exit_code
+    given = picked(words, "image_dir", "seg_dir", "ene_csv", "hf_models", "max_cases")
+    config = words.config or (BENCHMARK_CONFIG if BENCHMARK_CONFIG.is_file() else None)
+    return compare(config, given, words.output_dir)
 
 
 def _benchmark_parser() -> argparse.ArgumentParser:

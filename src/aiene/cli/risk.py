@@ -119,7 +119,7 @@ def example(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for the tables.")],
 ) -> None:
     """Write example tables (simulated patients), with a list of commands to try on them."""
-    from aiene.risk.example import write_example
+    from aiene.risk.simulate.cohort import write_example
 
     with user_errors():
         names = write_example(out)

@@ -19,9 +19,7 @@ from aiene.cli.risk_options import (
     join,
     progress,
     read,
-    simulated,
-    tell,
-    tell_end,
+    tell_report,
     with_records,
 )
 from aiene.errors import UsageError
@@ -120,9 +118,8 @@ def analyse(
                     nodes=nodes,
                     on_progress=on_progress,
                 )
-        tell(made, out, as_json=as_json, is_simulated=simulated(with_counts))
-        tell_end(with_counts)
-    raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
+        code = tell_report(made, out, with_counts, found, joined, as_json=as_json)
+    raise typer.Exit(code)
 
 
 def _listed(words: str) -> tuple[str, ...]:
@@ -235,9 +232,8 @@ def validate(
                 endpoint=endpoint,
                 on_progress=on_progress,
             )
-        tell(made, out, as_json=as_json, is_simulated=simulated(cohort))
-        tell_end(cohort)
-    raise typer.Exit(max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table))))
+        code = tell_report(made, out, cohort, found, joined, as_json=as_json)
+    raise typer.Exit(code)
 
 
 def _years(text: str) -> tuple[float, ...]:

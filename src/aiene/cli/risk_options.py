@@ -223,7 +223,7 @@ def tell_warnings(warnings: Sequence[str]) -> None:
         console.print(f"warning: {warning}", style="yellow")
 
 
-def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
+def tell_unmatched(joined: Joined) -> None:
     """Both lists of ids without a partner."""
     from aiene.risk.table.values import listed
 
@@ -231,7 +231,7 @@ def tell_unmatched(joined: Joined, *, shown: int = 10) -> None:
     console.print(f"{counted(joined.matched, 'patient')} matched with the run")
     for ids, where in ((joined.only_table, "only in the table"), (joined.only_ai, "only in the run")):
         if ids:
-            console.print(f"{len(ids)} {where}: {listed(ids, shown=shown)}", style="yellow")
+            console.print(f"{len(ids)} {where}: {listed(ids, shown=10)}", style="yellow")
 
 
 def tell_end(table: pd.DataFrame) -> None:
@@ -343,11 +343,12 @@ def lines_of_progress(
     return follow
 
 
-def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> None:
-    """Warnings, what was not done, and where the report is."""
+def tell_report(
+    made: Analysis, out: Path, table: pd.DataFrame, found: Imported, joined: Joined | None, *, as_json: bool
+) -> int:
+    """Warnings, what was not done, and where the report is; the exit code, 1 where something is not there."""
     console = stderr_console()
-    for warning in made.warnings:
-        console.print(f"warning: {warning}", style="yellow")
+    tell_warnings(made.warnings)
     for skipped in made.skipped:
         console.print(f"not done: {skipped.what}: {skipped.reason}")
     console.print(
@@ -357,7 +358,7 @@ def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> Non
         echo_json(
             {
                 "exit_code": made.exit_code,
-                "simulated": is_simulated,
+                "simulated": simulated(table),
                 "report": str(out / "report.html"),
                 "analysis": str(out / "analysis.json"),
                 "tables": sorted(made.tables),
@@ -366,3 +367,5 @@ def tell(made: Analysis, out: Path, *, as_json: bool, is_simulated: bool) -> Non
                 "warnings": list(made.warnings),
             }
         )
+    tell_end(table)
+    return max(made.exit_code, int(bool(found.dropped) or bool(joined and joined.only_table)))

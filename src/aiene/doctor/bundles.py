@@ -102,10 +102,5 @@ def judged(area: str, answer: Answer, wanted: dict[str, Any] | None) -> Finding:
     if same:
         return Finding(area, "ok", f"self-test: as expected ({said})", "", facts)
     known = f"{wanted['voxels']} voxels, ENE {wanted['ene']}"
-    return Finding(
-        area,
-        "problem",
-        f"self-test: {said}, but {known} is right",
-        "install torch again; if that does not help, report it with aiene doctor --bundle",
-        facts,
-    )
+    remedy = "install torch again; if that does not help, report it with aiene doctor --bundle"
+    return Finding(area, "problem", f"self-test: {said}, but {known} is right", remedy, facts)

@@ -91,24 +91,9 @@ _MODULES: Final[dict[str, tuple[str, ...]]] = {
 """By extra, what it brings: the modules that the commands ask for."""
 
 _CORE: Final = (
-    "dynamic_network_architectures",
-    "h5py",
-    "nibabel",
-    "numpy",
-    "pandas",
-    "pydantic",
-    "pydicom",
-    "pylibjpeg",
-    "openjpeg",
-    "libjpeg",
-    "jpeg_ls",
-    "safetensors",
-    "skimage",
-    "scipy",
-    "SimpleITK",
-    "torch",
-    "yaml",
-)
+    "dynamic_network_architectures", "h5py", "nibabel", "numpy", "pandas", "pydantic", "pydicom", "pylibjpeg",
+    "openjpeg", "libjpeg", "jpeg_ls", "safetensors", "skimage", "scipy", "SimpleITK", "torch", "yaml",
+)  # fmt: skip
 _SLOW: Final = frozenset(
     {"monai", "nnunetv2", "openvino", "sklearn", "tensorboard", "transformers", "comprisk", "lifelines"}
 )
@@ -146,11 +131,8 @@ def torch_and_device() -> Iterator[Finding]:
     try:
         import torch
     except (ImportError, OSError) as error:
-        yield told(
-            "problem",
-            f"torch cannot be loaded ({type(error).__name__})",
-            "pip install --force-reinstall torch",
-        )
+        text = f"torch cannot be loaded ({type(error).__name__})"
+        yield told("problem", text, "pip install --force-reinstall torch")
         return
     able = torch.backends.cpu.get_cpu_capability()
     facts = {"torch": torch.__version__, "cpu": able, "cuda": torch.cuda.is_available()}
@@ -162,20 +144,12 @@ def torch_and_device() -> Iterator[Finding]:
         return
     has_nvidia = Path("/proc/driver/nvidia").is_dir() or shutil.which("nvidia-smi") is not None
     if torch.version.cuda and has_nvidia:
-        yield told(
-            "problem",
-            f"torch {torch.__version__} finds no GPU, though there is an NVIDIA card",
-            "update its driver, or use --device cpu",
-            facts,
-        )
+        text = f"torch {torch.__version__} finds no GPU, though there is an NVIDIA card"
+        yield told("problem", text, "update its driver, or use --device cpu", facts)
         return
     if "AVX" not in able and platform.machine() in ("x86_64", "AMD64"):
-        yield told(
-            "note",
-            f"torch {torch.__version__} on a processor without AVX2: slow",
-            "use a newer machine",
-            facts,
-        )
+        text = f"torch {torch.__version__} on a processor without AVX2: slow"
+        yield told("note", text, "use a newer machine", facts)
         return
     yield told("ok", f"torch {torch.__version__} on the processor ({able}), no GPU", "", facts)
 
@@ -192,11 +166,8 @@ def engine() -> Iterator[Finding]:
 
     name = fastest_here(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if name == "torch float32":
-        text, remedy = (
-            "--engine fast has no faster engine here",
-            "if you need it: pip install 'aiene[fast]'",
-        )
-        yield told("note", text, remedy, {"fast": name})
+        remedy = "if you need it: pip install 'aiene[fast]'"
+        yield told("note", "--engine fast has no faster engine here", remedy, {"fast": name})
     else:
         yield told("ok", f"--engine fast would use {name}", "", {"fast": name})
 
@@ -262,11 +233,10 @@ def extras() -> Iterator[Finding]:
         absent = [name for name, reason in lacking.items() if reason == "not installed"]
         broken = [name for name in lacking if name not in absent]
         if broken:
-            text, remedy = (
-                f"{broken[0]} cannot be loaded ({lacking[broken[0]]})",
-                f"pip install --force-reinstall 'aiene[{extra}]'",
+            text = f"{broken[0]} cannot be loaded ({lacking[broken[0]]})"
+            yield Finding(
+                f"extra {extra}", "problem", text, f"pip install --force-reinstall 'aiene[{extra}]'"
             )
-            yield Finding(f"extra {extra}", "problem", text, remedy)
         else:
             text = f"not installed ({', '.join(absent)})"
             yield Finding(f"extra {extra}", "note", text, f"if you need it: pip install 'aiene[{extra}]'")
@@ -281,20 +251,12 @@ def pictures() -> Iterator[Finding]:
             font_manager.findfont("sans-serif", fallback_to_default=False)
             yield Finding("fonts", "ok", "charts find a font")
         except ValueError:
-            yield Finding(
-                "fonts",
-                "problem",
-                "charts find no font",
-                "install fonts-dejavu-core, or pip install --force-reinstall matplotlib",
-            )
+            remedy = "install fonts-dejavu-core, or pip install --force-reinstall matplotlib"
+            yield Finding("fonts", "problem", "charts find no font", remedy)
     found = next((name for name in _BROWSERS if shutil.which(name)), None)
     if found is None:
-        yield Finding(
-            "browser",
-            "note",
-            "no Chromium to take pictures of pages",
-            "if you need them: install chromium",
-        )
+        text = "no Chromium to take pictures of pages"
+        yield Finding("browser", "note", text, "if you need them: install chromium")
     else:
         yield Finding("browser", "ok", f"{found} is there")
 
@@ -308,19 +270,12 @@ def _place(name: str, place: Path) -> Finding:
         free = shutil.disk_usage(place).free
     except OSError as error:
         why = error.strerror or type(error).__name__
-        return told(
-            "problem",
-            f"nothing can be written in {name} ({why})",
-            "correct its permissions, or free some space",
-        )
+        remedy = "correct its permissions, or free some space"
+        return told("problem", f"nothing can be written in {name} ({why})", remedy)
     facts = {"free_gb": round(free / _GB, 1)}
     if free < _DISK_GB * _GB:
-        return told(
-            "problem",
-            f"only {free / _GB:.1f} GB free in {name}",
-            f"free some space: {_DISK_GB:.0f} GB",
-            facts,
-        )
+        text = f"only {free / _GB:.1f} GB free in {name}"
+        return told("problem", text, f"free some space: {_DISK_GB:.0f} GB", facts)
     return told("ok", f"{free / _GB:.0f} GB free in {name}", "", facts)
 
 
@@ -331,11 +286,8 @@ def _why_not(module: str) -> str:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        return (
-            "not installed"
-            if (error.name or "").split(".")[0] == module.split(".")[0]
-            else f"it lacks {error.name}"
-        )
+        its_own = (error.name or "").split(".")[0] == module.split(".")[0]
+        return "not installed" if its_own else f"it lacks {error.name}"
     except (ImportError, OSError, AttributeError, ValueError, SyntaxError) as error:
         return type(error).__name__
     return ""

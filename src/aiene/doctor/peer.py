@@ -34,16 +34,6 @@ _SERVICES: Final = {
 }
 
 
-class _Nothing:
-    """A ledger that knows nothing: the peer's own word counts."""
-
-    def has(self, _: object) -> bool:
-        return False
-
-    def add(self, _: object) -> None:
-        return
-
-
 def peer(wanted: Peer, own_title: str, *, store: bool = True) -> Iterator[Finding]:
     """Look at a peer.
 
@@ -59,11 +49,8 @@ def peer(wanted: Peer, own_title: str, *, store: bool = True) -> Iterator[Findin
             yield from _contexts(area, wanted, own_title)
         else:
             answers = WebArchive(wanted).find("studies", {"StudyInstanceUID": "1.2.3"})
-            yield Finding(
-                area,
-                "ok",
-                "it answers queries" if answers is not None else "it is reachable, but answers no queries",
-            )
+            nothing = "it is reachable, but answers no queries"
+            yield Finding(area, "ok", nothing if answers is None else "it answers queries")
         if store:
             yield _stored_and_found(area, wanted, own_title)
     except ProblemError as error:
@@ -81,12 +68,8 @@ def _contexts(area: str, wanted: Peer, own_title: str) -> Iterator[Finding]:
         taken = set()
     refused = [name for name, uid in _CLASSES.items() if uid not in taken]
     if refused:
-        yield Finding(
-            area,
-            "problem",
-            f"it does not accept {', '.join(refused)}",
-            "allow these classes in its configuration",
-        )
+        text = f"it does not accept {', '.join(refused)}"
+        yield Finding(area, "problem", text, "allow these classes in its configuration")
     else:
         yield Finding(area, "ok", "it accepts every class that we send")
     lacking = [name for name, uid in _SERVICES.items() if uid not in taken]
@@ -103,7 +86,7 @@ def _stored_and_found(area: str, wanted: Peer, own_title: str) -> Finding:
         file = Path(name) / "test.dcm"
         file.write_bytes(encoded(picture_of_nobody()))
         item = read_outgoing(file)
-        (delivery,) = push([item], wanted, own_title, _Nothing())
+        (delivery,) = push([item], wanted, own_title)
         if not delivery.is_there:
             remedy = "allow us to store Secondary Capture in its configuration"
             return Finding(area, "problem", f"the test object was not stored: {delivery.reason}", remedy)
@@ -113,16 +96,11 @@ def _stored_and_found(area: str, wanted: Peer, own_title: str) -> Finding:
             else there_already([item], wanted, own_title)
         )
     if there is None:
-        return Finding(
-            area, "note", "a test object was stored; it answers no queries, so it was not looked for"
-        )
+        text = "a test object was stored; it answers no queries, so it was not looked for"
+        return Finding(area, "note", text)
     if item.sop_instance not in there:
-        return Finding(
-            area,
-            "problem",
-            "it reports that the test object is stored, but does not find it",
-            "look at its log",
-        )
+        text = "it reports that the test object is stored, but does not find it"
+        return Finding(area, "problem", text, "look at its log")
     return Finding(area, "ok", "a test object was stored and found (patient AIENE-TEST; delete it there)")
 
 
@@ -135,12 +113,8 @@ def picture_of_nobody() -> Dataset:
     made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     made.StudyInstanceUID, made.SeriesInstanceUID = generate_uid(), generate_uid()
-    made.PatientName, made.PatientID, made.PatientBirthDate, made.PatientSex = (
-        "AIENE^TEST",
-        "AIENE-TEST",
-        "",
-        "O",
-    )
+    made.PatientName, made.PatientID = "AIENE^TEST", "AIENE-TEST"
+    made.PatientBirthDate, made.PatientSex = "", "O"
     made.StudyDate, made.StudyTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     made.AccessionNumber, made.StudyID, made.ReferringPhysicianName = "", "", ""
     made.Modality, made.ConversionType, made.SeriesNumber, made.InstanceNumber = "OT", "SYN", 1, 1

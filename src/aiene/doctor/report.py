@@ -110,7 +110,6 @@ def _plain(text: str) -> str:
 
 
 def _without_places(content: Any) -> Any:
-    """The same JSON, every text in it plain."""
     if isinstance(content, dict):
         return {key: _without_places(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from aiene.errors import CaseError, Said, joined, ours, said
-from aiene.geometry.grid import Grid, Volume, triple
+from aiene.geometry.grid import Block, Grid, Volume, bounding_box
 from aiene.ingest.lattice import Matrix, keep_planes
 from aiene.nodes.node import GTVP
 from aiene.results.records import CaseResult, NodeResult
@@ -124,19 +124,7 @@ def on_source(labels: Volume, series: SourceSeries) -> npt.NDArray[Any]:
     return result
 
 
-def grid_of_facts(native: dict[str, Any]) -> Grid:
-    """The native grid of a case from its record."""
-    z, y, x = (triple(vector) for vector in native["direction_zyx_lps"])
-    return Grid(
-        size=tuple(native["size_zyx"]),
-        spacing=triple(native["spacing_zyx_mm"]),
-        origin=triple(native["origin_lps_mm"]),
-        direction=(z, y, x),
-    )
-
-
 PRIMARY = "GTVp"
-Block = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,10 +205,8 @@ def findings_of(case: ExportCase) -> Findings:
     missing = [node for node, count in zip(case.result.nodes, counts, strict=True) if not count]
     lost = [node.name for node in missing if there.get(node.value)]
     if lost:
-        raise CaseError(
-            said("{} lies outside the slices of the source series", joined(", ", map(ours, lost))),
-            "give the complete series that the run was made from",
-        )
+        problem = said("{} lies outside the slices of the source series", joined(", ", map(ours, lost)))
+        raise CaseError(problem, "give the complete series that the run was made from")
     primary = on_source(case.labels, case.source) == GTVP  # labels that were chosen as nodes are 2 there
     names = joined(", ", [ours(node.name) for node in missing])
     return Findings(
@@ -236,14 +222,7 @@ def findings_of(case: ExportCase) -> Findings:
 
 def block_of(array: npt.NDArray[Any]) -> Block:
     """The smallest block that holds every voxel that is not zero; empty where there is none."""
-    slices = np.flatnonzero(array.any(axis=(1, 2)))
-    if not len(slices):
-        return slice(0), slice(0), slice(0)
-    z = slice(int(slices[0]), int(slices[-1]) + 1)
-    rows = np.flatnonzero(array[z].any(axis=(0, 2)))
-    y = slice(int(rows[0]), int(rows[-1]) + 1)
-    columns = np.flatnonzero(array[z, y].any(axis=(0, 1)))
-    return z, y, slice(int(columns[0]), int(columns[-1]) + 1)
+    return bounding_box(array) or (slice(0), slice(0), slice(0))
 
 
 def _around(a: Block, b: Block) -> Block:
@@ -255,13 +234,11 @@ def _around(a: Block, b: Block) -> Block:
 
 
 def _counts(nodes: npt.NDArray[Any]) -> dict[int, int]:
-    """Voxels by value, 0 left out."""
     values, counts = np.unique(nodes[block_of(nodes)], return_counts=True)
     return {int(v): int(n) for v, n in zip(values, counts, strict=True) if v}
 
 
 def _check_record(case: ExportCase, counts: dict[int, int]) -> None:
-    """Whether the map of the nodes holds what the record tells, voxel for voxel."""
     values = {node.value: node for node in case.result.nodes}
     voxel = case.nodes.grid.voxel_volume_mm3
     other = any(
@@ -269,7 +246,5 @@ def _check_record(case: ExportCase, counts: dict[int, int]) -> None:
         for value, node in values.items()
     )
     if other or counts.keys() - values.keys():
-        raise CaseError(
-            "nodes.nii.gz and case.json no longer belong together",
-            "run the case again with --overwrite",
-        )
+        problem = "nodes.nii.gz and case.json no longer belong together"
+        raise CaseError(problem, "run the case again with --overwrite")

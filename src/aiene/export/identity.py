@@ -41,21 +41,13 @@ def check_source(source: SourceSeries) -> None:
                 said("the source images have no {}, so nothing can be put in their place", ours(word)), again
             )
         if any(not _DIGITS.fullmatch(str(dataset.get(keyword))) for dataset in source.datasets):
-            raise CaseError(
-                said("the {} of the source images is not valid, so nothing can refer to it", ours(word)),
-                again,
-            )
+            problem = said("the {} of the source images is not valid, so nothing can refer to it", ours(word))
+            raise CaseError(problem, again)
     every = zip(source.datasets, source.frames, strict=True)
     different = len({(str(dataset.SOPInstanceUID), frame) for dataset, frame in every})
     if different < len(source.datasets):
-        raise CaseError(
-            said(
-                "its {} source images have {} different image UIDs, so they cannot be told apart",
-                len(source.datasets),
-                different,
-            ),
-            again,
-        )
+        template = "its {} source images have {} different image UIDs, so they cannot be told apart"
+        raise CaseError(said(template, len(source.datasets), different), again)
 
 
 def contradictions(source: SourceSeries) -> list[Said]:

@@ -18,7 +18,16 @@ from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from aiene.csv_tables import probability_text
 from aiene.errors import CaseError
 from aiene.export import identity
-from aiene.export.case import PRIMARY, ExportCase, Findings, Plane, SourceSeries, findings_of, planes
+from aiene.export.case import (
+    PRIMARY,
+    ExportCase,
+    Findings,
+    Plane,
+    SourceSeries,
+    block_of,
+    findings_of,
+    planes,
+)
 from aiene.export.codes import GTV_NODAL, GTV_PRIMARY
 from aiene.finished_runs import Maker
 from aiene.geometry.outlines import Outline, outlines
@@ -76,10 +85,8 @@ def build(case: ExportCase) -> Dataset:
     found = findings_of(case)
     rois = _rois(case, found)
     if not rois:
-        raise CaseError(
-            "no node and no primary tumour was found, so there is nothing to outline",
-            "use the SR, which reports that there is none",
-        )
+        problem = "no node and no primary tumour was found, so there is nothing to outline"
+        raise CaseError(problem, "use the SR, which reports that there is none")
     made = _empty(case)
     made.ReferencedFrameOfReferenceSequence = [_frame_of_reference(case.source)]
     where = planes(case.source)
@@ -173,12 +180,10 @@ def _contours(
 
 def _outlines(mask: npt.NDArray[np.bool_]) -> Iterator[tuple[int, Outline]]:
     """Slice and outline of every island; only the box around the finding is looked at."""
-    slices, rows, columns = (np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1)))
-    corner = np.array([rows[0], columns[0]])
-    for k in slices:
-        box = mask[k, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        for outline in outlines(box):
-            yield int(k), outline + corner
+    z, y, x = block_of(mask)
+    for k in range(z.start or 0, z.stop):
+        for outline in outlines(mask[k, y, x]):
+            yield k, outline + np.array([y.start, x.start])
 
 
 def _contour(outline: Outline, k: int, source: SourceSeries, plane: Plane) -> Dataset:

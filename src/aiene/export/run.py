@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ from aiene.errors import (
     said,
 )
 from aiene.export import rtstruct, secondary_capture, seg, sr
-from aiene.export.case import ExportCase, Findings, findings_of, grid_of_facts
+from aiene.export.case import ExportCase, Findings, findings_of
 from aiene.export.identity import contradictions, encoded
 from aiene.export.seg import Probabilities
 from aiene.export.source_lookup import NeverDicomError, Sources
@@ -49,6 +49,7 @@ from aiene.export.verification import (
     parsed,
 )
 from aiene.finished_runs import RunRecord, cases_of, read_labels, read_run
+from aiene.geometry.grid import Grid
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import odd_headers
 from aiene.results.atomic import elsewhere, make_folder, read_json, writing
@@ -245,14 +246,21 @@ def make_objects(case: ExportCase, kinds: Sequence[Kind], probabilities: GivePro
         report = sr.build(case, found, segmentation)
         _add(made, "dicom-sr", report, lambda content: check_report(content, case, found, segmentation))
     if "dicom-seg-fractional" in kinds:
-        _add_fractional(made, probabilities)
+        values = probabilities(case)
+        stored = {name: seg.quantised(value) for name, value in values.items()}
+        if any(value.any() for value in stored.values()):
+            dataset = seg.build_fractional(case, values)
+            _add(made, "dicom-seg-fractional", dataset, lambda c: check_fractional(c, case, stored))
     if found.names:
         shown = replace(case, result=replace(case.result, nodes=found.present))  # those that hold a voxel
         if "rtstruct" in kinds:
             structures = rtstruct.build(shown)
             _add(made, "rtstruct", structures, lambda content: check_rtstruct(content, shown, found))
         if "secondary-capture" in kinds:
-            _add_captures(made, shown)
+            for number, page in enumerate(secondary_capture.build(shown), start=1):
+                content = encoded(page)
+                check_identity(parsed(content), shown)
+                made.files[f"capture-{number:02d}.dcm"] = content
     return made
 
 
@@ -262,26 +270,8 @@ def _add(made: Objects, kind: Kind, dataset: Dataset, check: Callable[[bytes], N
     made.files[FILES[kind]] = content
 
 
-def _add_fractional(made: Objects, probabilities: GiveProbabilities) -> None:
-    values = probabilities(made.case)
-    stored = {name: seg.quantised(value) for name, value in values.items()}
-    if any(value.any() for value in stored.values()):
-        dataset = seg.build_fractional(made.case, values)
-        _add(made, "dicom-seg-fractional", dataset, lambda c: check_fractional(c, made.case, stored))
-
-
-def _add_captures(made: Objects, shown: ExportCase) -> None:
-    pages: list[Any] = secondary_capture.build(shown)
-    for number, page in enumerate(pages, start=1):
-        content = encoded(page)
-        check_identity(parsed(content), shown)
-        made.files[f"capture-{number:02d}.dcm"] = content
-
-
 @dataclass(frozen=True)
 class _Export:
-    """What all cases of an export share."""
-
     out: Path
     run: RunRecord
     kinds: tuple[Kind, ...]
@@ -326,11 +316,8 @@ def export_run(
     """
     chosen = parse_kinds(kinds)
     if source_dicom is not None and not source_dicom.exists():
-        raise UsageError(
-            said(
-                "--source-dicom {}: no such folder; name that of the source series.", file_name(source_dicom)
-            )
-        )
+        template = "--source-dicom {}: no such folder; name that of the source series."
+        raise UsageError(said(template, file_name(source_dicom)))
     run = read_run(out)
     work = ReviewStore(out, one_reader(out, reader).name) if reviewed else None
     home = out if work is None else work.root
@@ -473,7 +460,7 @@ def load_case(folder: Path, result: CaseResult, export: _Export, dated: datetime
     CaseError : the input was no DICOM, and no folder of the source series was named.
     """
     source = export.sources.of(result)
-    grid = grid_of_facts(result.facts["native"])
+    grid = Grid.from_facts(result.facts["native"])
     return ExportCase(
         result=result,
         nodes=read_labels(folder / "nodes.nii.gz", grid, np.uint16),

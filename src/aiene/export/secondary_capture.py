@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from aiene.csv_tables import probability_text
 from aiene.errors import CaseError, ours, said
 from aiene.export import identity
 from aiene.export.case import ExportCase, Findings, findings_of, planes
-from aiene.geometry.grid import Volume
+from aiene.geometry.grid import Volume, triple
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import Case
 from aiene.ingest.dicom.header_values import value_of
@@ -151,32 +152,19 @@ def page(ct: Volume, nodes: npt.NDArray[Any], node: NodeResult, case: ExportCase
     """
     mask = nodes == node.value
     if not mask.any():
-        raise CaseError(
-            said("{} lies outside the slices of the source series", ours(node.name)),
-            "give the complete series that the run was made from",
-        )
+        problem = said("{} lies outside the slices of the source series", ours(node.name))
+        raise CaseError(problem, "give the complete series that the run was made from")
     through = key_index(mask)
     size, spacing = np.array(ct.grid.size), np.array(ct.grid.spacing)
     low, high = (f(np.argwhere(mask), axis=0) for f in (np.min, np.max))
     close = max(_ZOOM_MM, 1.4 * float(((high - low + 1) * spacing).max()))
     whole = float((size * spacing)[1:].max())
     middle_of_image = (float(through[0]), *((size[1:] - 1) / 2).tolist())
-    middle_of_node = tuple(((low + high) / 2).tolist())
-    pictures = [_picture(ct, nodes, node, "axial", through, middle_of_image, whole)]
-    pictures += [_picture(ct, nodes, node, view, through, middle_of_node, close) for view in _ZOOMED]
+    middle_of_node = triple((low + high) / 2)
+    shown = partial(picture, ct, nodes, node.value, through=through, pixels=PANEL)
+    pictures = [shown("axial", centre=middle_of_image, side_mm=whole)]
+    pictures += [shown(view, centre=middle_of_node, side_mm=close) for view in _ZOOMED]
     return draw_page(pictures, _words(node, case, ct, through))
-
-
-def _picture(
-    ct: Volume,
-    nodes: npt.NDArray[Any],
-    node: NodeResult,
-    view: View,
-    through: tuple[int, int, int],
-    centre: Any,
-    side_mm: float,
-) -> Picture:
-    return picture(ct, nodes, node.value, view, through=through, centre=centre, side_mm=side_mm, pixels=PANEL)
 
 
 def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, int, int]) -> Words:
@@ -201,7 +189,6 @@ def _words(node: NodeResult, case: ExportCase, ct: Volume, through: tuple[int, i
 
 
 def _axes(node: NodeResult) -> str:
-    """The axes of the contour in the axial plane."""
     if node.native_long_axis_mm is None or node.native_short_axis_mm is None:
         return ""
     return f"axes {node.native_long_axis_mm:.1f} x {node.native_short_axis_mm:.1f} mm   "
@@ -241,7 +228,6 @@ def _object(
 
 
 def _source_images(case: ExportCase, found: Findings, node: NodeResult) -> list[Dataset]:
-    """The source slices that the node lies on."""
     items = []
     for k in np.flatnonzero((found.nodes == node.value).any(axis=(1, 2))):
         item, purpose = identity.reference(case.source.datasets[k], case.source.frames[k]), Dataset()

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from aiene.errors import AieneError, CaseError, need, said
 from aiene.export import codes
-from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, grid_of_facts, planes
+from aiene.export.case import PRIMARY, ExportCase, Findings, SourceSeries, planes
 from aiene.export.identity import (
     MANUFACTURER,
     MODEL_NAME,
@@ -36,7 +36,7 @@ from aiene.export.identity import (
     uid_of,
 )
 from aiene.finished_runs import RunRecord, read_image
-from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.dicom.header import quiet
 from aiene.ingest.dicom.header_values import headers_of, value_of
@@ -197,14 +197,10 @@ def _stand_ins(source: SourceSeries, used: npt.NDArray[np.int64]) -> list[Datase
     one file; what is true of patient, study and references is copied afterwards.
     """
     thickness = _thickness(source)
-    every = planes(source)
-    return [_stand_in(source, int(k), every[k].origin, thickness) for k in used]
+    return [_stand_in(source.datasets[0], source.datasets[k], int(k), thickness) for k in used]
 
 
-def _stand_in(
-    source: SourceSeries, k: int, origin: npt.NDArray[np.float64], thickness: tuple[float, float]
-) -> Dataset:
-    first, own = source.datasets[0], source.datasets[k]
+def _stand_in(first: Dataset, own: Dataset, k: int, thickness: tuple[float, float]) -> Dataset:
     made = Dataset()
     made.SOPClassUID, made.SOPInstanceUID = CTImageStorage, f"1.{k + 1}"
     made.StudyInstanceUID, made.SeriesInstanceUID = first.StudyInstanceUID, first.SeriesInstanceUID
@@ -230,7 +226,6 @@ def _thickness(source: SourceSeries) -> tuple[float, float]:
 
 
 def _segment(hd: Any, case: ExportCase, number: int, name: str) -> Dataset:
-    """What is said of a segment."""
     maker, primary = case.maker, name == PRIMARY
     node = next((node for node in case.result.nodes if node.name == name), None)
     side = None if node is None else codes.SIDES.get(node.side)
@@ -310,7 +305,7 @@ class Probabilities:
                 "computed again",
                 "leave this kind out",
             )
-        crop = Volume(read_image(file), grid_of_facts(case.result.facts["crop"]))
+        crop = Volume(read_image(file), Grid.from_facts(case.result.facts["crop"]))
         to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
         found = segmenter.probabilities(crop)
         named = bundle.card.labels
@@ -334,10 +329,8 @@ class Probabilities:
                     said("the run's bundle {} is no longer installed", self._run.model), "install it again"
                 ) from error
             if bundle.sha256 != self._run.maker.bundle_sha256:
-                raise CaseError(
-                    said("the bundle {} is not the one of the run", self._run.model),
-                    "run the cases again with --overwrite",
-                )
+                problem = said("the bundle {} is not the one of the run", self._run.model)
+                raise CaseError(problem, "run the cases again with --overwrite")
             self._loaded = (
                 bundle,
                 load_bundle_segmenter(
@@ -395,7 +388,5 @@ def _check_same(found: Volume, to_native: RigidTransform, labels: Volume) -> Non
     again = pull_labels(found, labels.grid, to_native.inverse())
     differ = np.count_nonzero(again.array != labels.array)
     if differ > _SHARE_OF_VOXELS * max(int(np.count_nonzero(labels.array)), 1):
-        raise CaseError(
-            said("computed again, the network gives {} voxels another label than in the run", differ),
-            "run the case again with --keep-prepared --overwrite",
-        )
+        problem = said("computed again, the network gives {} voxels another label than in the run", differ)
+        raise CaseError(problem, "run the case again with --keep-prepared --overwrite")

@@ -1,24 +1,23 @@
-"""The source series of a case: found in a folder whose headers are read once, and checked to be unchanged."""
+"""What a run was made from: its CTs found again, and the source series of each, checked to be unchanged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 from pydicom.dataset import Dataset
 
 from aiene.errors import AieneError, CaseError, InputError, Said, ours, said
-from aiene.export.case import SourceSeries, grid_of_facts, on_source
-from aiene.finished_runs import RunRecord
-from aiene.geometry.grid import Grid, Volume
+from aiene.export.case import SourceSeries, on_source
+from aiene.geometry.grid import Grid, Volume, corner_indices
 from aiene.ingest.case import Case
-from aiene.ingest.dicom.header import Frame, quiet, whole_header
+from aiene.ingest.dicom.header import Frame, quiet, scan, whole_header
 from aiene.ingest.dicom.pixels import read_stack
-from aiene.ingest.dicom.scan import scan
 from aiene.ingest.dicom.stack import Layout, group, lay_out
 from aiene.ingest.find import find_cases, source_files
 from aiene.ingest.fingerprint import content_sha256, voxels_sha256
@@ -26,6 +25,9 @@ from aiene.ingest.formats import formats
 from aiene.ingest.lattice import AIR_HU, Matrix
 from aiene.ingest.read import opened, read_case
 from aiene.results.records import CaseResult
+
+if TYPE_CHECKING:
+    from aiene.finished_runs import RunRecord
 
 MATCH_VOXELS: Final = 0.1
 """A series is what a CT was made from where every corner voxel agrees to this share of a voxel."""
@@ -59,13 +61,8 @@ class SourceIndex:
     @classmethod
     def of(cls, folder: Path, files: Iterable[Path]) -> SourceIndex:
         """Read the headers of every DICOM file among some files that were found below a folder."""
-        return cls.of_frames(folder, scan([file for file in files if _may_be_dicom(file)]).frames)
-
-    @classmethod
-    def of_frames(cls, folder: Path, frames: Iterable[Frame]) -> SourceIndex:
-        """The index of slices whose headers have been read."""
-        found = list(frames)
-        return cls(folder, tuple(_stacks(folder, found)), frozenset(f.series_uid for f in found))
+        frames = scan(file for file in files if _may_be_dicom(file)).frames
+        return cls(folder, tuple(_stacks(folder, frames)), frozenset(f.series_uid for f in frames))
 
     def find(self, facts: dict[str, Any], ct: Volume | None = None) -> SourceSeries:
         """The source series of a case.
@@ -87,11 +84,8 @@ class SourceIndex:
     def _by_uid(self, given: dict[str, Any]) -> SourceSeries:
         uid, hidden = given["series_uid"], given.get("pseudonymised", False)
         if not hidden and uid not in self.uids:
-            raise InputError(
-                self.folder,
-                "the source series of this case no longer exists",
-                said("name its folder with {}", ours(_SOURCE)),
-            )
+            problem = "the source series of this case no longer exists"
+            raise InputError(self.folder, problem, said("name its folder with {}", ours(_SOURCE)))
         affine = np.array(given["lattice"]["index_zyx_to_lps_mm"])
         size = tuple(given["lattice"]["size_zyx"])
         for stack in self.stacks:
@@ -111,7 +105,7 @@ class SourceIndex:
         )
 
     def _by_geometry(self, facts: dict[str, Any], ct: Volume | None) -> SourceSeries:
-        grid = grid_of_facts(facts["native"])
+        grid = Grid.from_facts(facts["native"])
         fitting = [stack for stack in self.stacks if fits(grid, stack.affine, stack.size)]
         if not fitting:
             raise InputError(
@@ -160,11 +154,8 @@ def source_index(folder: Path) -> Iterator[SourceIndex]:
     InputError : it is not there.
     """
     if not folder.exists():
-        raise InputError(
-            folder,
-            "the source images have been removed since the run",
-            said("name their folder with {}", ours(_SOURCE)),
-        )
+        problem = "the source images have been removed since the run"
+        raise InputError(folder, problem, said("name their folder with {}", ours(_SOURCE)))
     with source_files(folder) as files:
         yield SourceIndex.of(folder, files)
 
@@ -183,7 +174,7 @@ def fits(grid: Grid, affine: Matrix, size: tuple[int, int, int]) -> bool:
         return False
     if tuple(np.abs(turn).astype(int) @ np.array(size)) != grid.size:
         return False
-    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(size) - 1)
+    corners = corner_indices(size)
     there = corners @ index[:3, :3].T + index[:3, 3]
     exact = corners @ turn.T + np.where(turn.sum(axis=1) < 0, np.array(grid.size) - 1, 0)
     return bool(np.abs(there - exact).max() <= MATCH_VOXELS)
@@ -322,8 +313,8 @@ class Sources:
 
     def __init__(self, run: RunRecord, folder: Path | None) -> None:
         self._run, self._folder = run, folder
+        self._images = cache(lambda: Images.of_run(run))
         self._index: SourceIndex | AieneError | None = None
-        self._inputs: dict[str, Case] | None = None
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -351,12 +342,13 @@ class Sources:
                 "name the folder of that series with --source-dicom",
             )
         if self._run.pseudonymised and self._folder is None:
-            raise CaseError(
-                "a pseudonymised run does not record where its source series are",
-                "name their folder with --source-dicom",
-            )
+            problem = "a pseudonymised run does not record where its source series are"
+            raise CaseError(problem, "name their folder with --source-dicom")
         index = self._index_once()
-        return index.find(result.facts, None if kind == "dicom" else self._ct(result))
+        if kind == "dicom":
+            return index.find(result.facts)
+        ct = self._images().ct(result)
+        return index.find(result.facts, ct if isinstance(ct, Volume) else None)
 
     def _index_once(self) -> SourceIndex:
         if self._index is None:
@@ -368,23 +360,6 @@ class Sources:
             raise self._index
         return self._index
 
-    def _ct(self, result: CaseResult) -> Volume | None:
-        """The CT that was run, where it still lies there unchanged."""
-        if self._inputs is None:
-            self._inputs = _cases(self._run.source)
-        case = self._inputs.get(result.case_id)
-        if case is None:
-            return None
-        try:
-            with opened(case) as lying_open:
-                if content_sha256(lying_open.files) != result.facts["input"]["sha256"]:
-                    return None
-            volume = read_case(case).volume
-        except AieneError:
-            return None
-        grid = grid_of_facts(result.facts["native"])  # what the run made of a header that contradicts itself
-        return Volume(volume.array, grid) if volume.grid.size == grid.size else None
-
 
 def _file_of(kind: str) -> Said:
     """`a NIfTI file`; of a format that is not known here, its name in the record."""
@@ -392,9 +367,83 @@ def _file_of(kind: str) -> Said:
     return ours(kind) if known is None else said("{} {} file", ours(known.article), ours(known.title))
 
 
-def _cases(source: Path) -> dict[str, Case]:
-    try:
-        found, _ = find_cases(source)
-    except AieneError:
-        return {}
-    return {case.case_id: case for case in found if isinstance(case, Case)}
+# The CTs of a run found again: by id and content, or by content alone where they were moved.
+
+
+GONE = (
+    "The CT is no longer where the run found it, so its slices cannot be shown; name its folder with "
+    "--images."
+)
+CHANGED = (
+    "The CT there is not the one that was run, so its slices are not shown; name the folder of the "
+    "right one with --images."
+)
+HIDDEN = (
+    "A pseudonymised run does not record where its CTs are, so no slices can be shown; name their folder "
+    "with --images."
+)
+UNREADABLE = "The CT can no longer be read, so its slices cannot be shown."
+
+
+class Images:
+    """The CTs of the cases of a run.
+
+    Parameters
+    ----------
+    cases : of the input, or of the folder that the user named.
+    by_content : a case of another id is taken too, where its content is the one that was run.
+    hidden : the run does not say where its input lies, and no folder was named.
+    """
+
+    def __init__(self, cases: Sequence[Case], *, by_content: bool = False, hidden: bool = False) -> None:
+        self.cases, self.by_content, self.hidden = tuple(cases), by_content, hidden
+        self._by_id = {case.case_id: case for case in cases}
+        self._hashes: dict[str, str | None] = {}
+
+    @classmethod
+    def of_run(cls, run: RunRecord, folder: Path | None = None) -> Self:
+        """The CTs of a run where they were, or in the folder where they lie now."""
+        if run.pseudonymised and folder is None:
+            return cls((), hidden=True)
+        try:
+            found, _ = find_cases(folder or run.source, series=run.series, affine=run.affine)
+        except AieneError:
+            found = []
+        return cls([case for case in found if isinstance(case, Case)], by_content=folder is not None)
+
+    def ct(self, result: CaseResult) -> Volume | str:
+        """The CT of a case in HU on its native grid, or the sentence that says why it cannot be shown."""
+        if self.hidden:
+            return HIDDEN
+        case = self.case(result)
+        if isinstance(case, str):
+            return case
+        grid = Grid.from_facts(
+            result.facts["native"]
+        )  # what the run made of a header that contradicts itself
+        try:
+            volume = read_case(case).volume
+        except AieneError:
+            return UNREADABLE
+        return Volume(volume.array, grid) if volume.grid.size == grid.size else CHANGED
+
+    def case(self, result: CaseResult) -> Case | str:
+        """The input of a case: of its id and content, else of its content alone; or why there is none."""
+        wanted = result.facts["input"]["sha256"]
+        same = self._by_id.get(result.case_id)
+        if same is not None and self._sha256(same) == wanted:
+            return same
+        if self.by_content:
+            for case in self.cases:
+                if self._sha256(case) == wanted:
+                    return case
+        return GONE if same is None else CHANGED
+
+    def _sha256(self, case: Case) -> str | None:
+        if case.case_id not in self._hashes:
+            try:
+                with opened(case) as lying_open:
+                    self._hashes[case.case_id] = content_sha256(lying_open.files)
+            except (AieneError, OSError):
+                self._hashes[case.case_id] = None
+        return self._hashes[case.case_id]

@@ -30,10 +30,13 @@ from aiene.results.records import NodeResult
 _SAME_PLACE_MM: Final = 1e-2
 _SAME_COSINE: Final = 1e-3
 _SHARE_OF_A_SIZE: Final = 1e-3  # source and run may round spacings otherwise
-_REMEDY: Final = "it was not kept; please report this"
 
 _ON_PLANE_MM: Final = 1e-2
 Points = npt.NDArray[np.float64]
+
+
+def _unlike(problem: str) -> CaseError:
+    return CaseError(problem, "it was not kept; please report this")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +89,7 @@ def read_segments(dataset: Dataset, source: SourceSeries) -> dict[str, Segment]:
         place = np.array([float(v) for v in group.PlanePositionSequence[0].ImagePositionPatient])
         index = int(np.abs(heights - place @ up).argmin())
         if np.linalg.norm(place - where[index].origin) > _SAME_PLACE_MM:
-            raise CaseError(said("frame {} of the segmentation matches no source slice", k + 1), _REMEDY)
+            raise _unlike(said("frame {} of the segmentation matches no source slice", k + 1))
         _check_image(group, source, index)
         made[int(identified[0].ReferencedSegmentNumber)].voxels[index] |= frames[k]
     return {segment.label: segment for segment in made.values()}
@@ -103,21 +106,17 @@ def check_segmentation(content: bytes, case: ExportCase, found: Findings) -> Non
     check_identity(dataset, case)
     segments = read_segments(dataset, case.source)
     if tuple(segments) != found.names:
-        raise CaseError(
-            said("the segmentation holds {} when read back", joined(", ", map(ours, segments))), _REMEDY
-        )
+        raise _unlike(said("the segmentation holds {} when read back", joined(", ", map(ours, segments))))
     for name, segment in segments.items():
         wanted, there = found.mask_in_block(name), segment.voxels[found.block]
         beside = np.count_nonzero(segment.voxels) - np.count_nonzero(there)
         differ = int(np.count_nonzero(there != wanted) + beside)
         if differ:
-            raise CaseError(
-                said("{} voxels of {} differ when the segmentation is read back", differ, ours(name)), _REMEDY
+            raise _unlike(
+                said("{} voxels of {} differ when the segmentation is read back", differ, ours(name))
             )
         if segment.tracking_uid != tracking_uid(case, name):
-            raise CaseError(
-                said("{} has another tracking UID when the segmentation is read back", ours(name)), _REMEDY
-            )
+            raise _unlike(said("{} has another tracking UID when the segmentation is read back", ours(name)))
 
 
 def check_fractional(content: bytes, case: ExportCase, stored: dict[str, npt.NDArray[np.uint8]]) -> None:
@@ -134,7 +133,7 @@ def check_fractional(content: bytes, case: ExportCase, stored: dict[str, npt.NDA
     if segments.keys() != wanted.keys() or any(
         not np.array_equal(segments[name].voxels, values) for name, values in wanted.items()
     ):
-        raise CaseError("the probabilities differ when the segmentation is read back", _REMEDY)
+        raise _unlike("the probabilities differ when the segmentation is read back")
 
 
 def check_report(content: bytes, case: ExportCase, found: Findings, segmentation: Dataset | None) -> None:
@@ -153,7 +152,7 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
     groups = {_text(group, "112039"): group for group in _walk(dataset) if _concept(group) == "125007"}
     number = _number(groups.get("Patient"), codes.ENE_NODE_NUMBER.value)
     if number != case.result.n_ai_ene:
-        raise CaseError(said("the report states {} nodes with ENE when read back", number), _REMEDY)
+        raise _unlike(said("the report states {} nodes with ENE when read back", number))
     for node in case.result.nodes:
         group = groups.get(node.name)
         told = {_modifier(item): _value(item) for item in _items(group, codes.PROBABILITY.value)}
@@ -163,8 +162,8 @@ def check_report(content: bytes, case: ExportCase, found: Findings, segmentation
             if value is not None
         }
         if told.keys() != wanted.keys() or any(abs(told[k] - v) > 1e-9 for k, v in wanted.items()):
-            raise CaseError(
-                said("the probabilities of {} differ when the report is read back", ours(node.name)), _REMEDY
+            raise _unlike(
+                said("the probabilities of {} differ when the report is read back", ours(node.name))
             )
         _check_sizes(group, node, case, found)
         _check_reference(group, node.name, case, segmentation)
@@ -186,7 +185,7 @@ def check_identity(dataset: Dataset, case: ExportCase) -> None:
             continue
         wanted = "" if keyword in odd else _plain(first, keyword)
         if _plain(dataset, keyword) != wanted:
-            raise CaseError(said("{} differs from the source images' when read back", ours(keyword)), _REMEDY)
+            raise _unlike(said("{} differs from the source images' when read back", ours(keyword)))
 
 
 def _plain(dataset: Dataset, keyword: str) -> str:
@@ -207,15 +206,14 @@ def _check_lattice(dataset: Dataset, plane: Plane, shape: tuple[int, int, int]) 
         and np.allclose(spacing, (plane.row_spacing, plane.column_spacing), rtol=1e-5)
     )
     if not alike:
-        raise CaseError("the segmentation has another lattice than the source slices", _REMEDY)
+        raise _unlike("the segmentation has another lattice than the source slices")
 
 
 def _check_image(group: Dataset, source: SourceSeries, index: int) -> None:
-    """Whether a frame names the image that it lies on."""
     image = group.DerivationImageSequence[0].SourceImageSequence[0]
     named = str(image.ReferencedSOPInstanceUID), image.get("ReferencedFrameNumber")
     if named != (str(source.datasets[index].SOPInstanceUID), source.frames[index]):
-        raise CaseError("a frame of the segmentation refers to the wrong source image", _REMEDY)
+        raise _unlike("a frame of the segmentation refers to the wrong source image")
 
 
 def _frames(dataset: Dataset, fractional: bool) -> npt.NDArray[Any]:
@@ -240,12 +238,10 @@ def _check_sizes(group: Dataset | None, node: NodeResult, case: ExportCase, foun
     }
     told = {concept: _number(group, concept) for concept in wanted}
     if any(not _alike(told[concept], wanted[concept]) for concept in wanted):
-        raise CaseError(said("the sizes of {} differ when the report is read back", ours(node.name)), _REMEDY)
+        raise _unlike(said("the sizes of {} differ when the report is read back", ours(node.name)))
     answer = {1: codes.YES, 0: codes.NO, None: codes.NOT_JUDGED}[node.ene_classification]
     if [str(item.ConceptCodeSequence[0].CodeValue) for item in verdict] != [answer.value]:
-        raise CaseError(
-            said("the verdict on {} differs when the report is read back", ours(node.name)), _REMEDY
-        )
+        raise _unlike(said("the verdict on {} differs when the report is read back", ours(node.name)))
 
 
 def _alike(told: float | None, wanted: float | None) -> bool:
@@ -258,7 +254,7 @@ def _check_reference(
     group: Dataset | None, name: str, case: ExportCase, segmentation: Dataset | None
 ) -> None:
     if group is None or _text(group, "112040") != tracking_uid(case, name):
-        raise CaseError(said("{} has another tracking UID when the report is read back", ours(name)), _REMEDY)
+        raise _unlike(said("{} has another tracking UID when the report is read back", ours(name)))
     for item in _items(group, "121191"):
         image = item.ReferencedSOPSequence[0]
         number = int(image.ReferencedSegmentNumber)
@@ -267,9 +263,7 @@ def _check_reference(
             for s in (segmentation.SegmentSequence if segmentation is not None else ())
         }
         if labels.get(number) != name or image.ReferencedSOPInstanceUID != segmentation.SOPInstanceUID:  # type: ignore[union-attr]
-            raise CaseError(
-                said("{} refers to another segment when the report is read back", ours(name)), _REMEDY
-            )
+            raise _unlike(said("{} refers to another segment when the report is read back", ours(name)))
 
 
 def _walk(item: Dataset) -> Iterator[Dataset]:
@@ -321,13 +315,11 @@ def check_rtstruct(content: bytes, case: ExportCase, found: Findings) -> None:
     check_identity(dataset, case)
     names = tuple(str(item.ROIName) for item in dataset.StructureSetROISequence)
     if names != found.names:
-        raise CaseError(said("the RTSTRUCT holds {} when read back", joined(", ", names)), _REMEDY)
+        raise _unlike(said("the RTSTRUCT holds {} when read back", joined(", ", names)))
     for name, mask in read_rois(dataset, case.source):
         differ = int(np.count_nonzero(mask != found.mask(name)))
         if differ:
-            raise CaseError(
-                said("{} voxels of {} differ when the RTSTRUCT is read back", differ, ours(name)), _REMEDY
-            )
+            raise _unlike(said("{} voxels of {} differ when the RTSTRUCT is read back", differ, ours(name)))
 
 
 def read_rois(dataset: Dataset, source: SourceSeries) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
@@ -354,7 +346,7 @@ def read_rois(dataset: Dataset, source: SourceSeries) -> Iterator[tuple[str, npt
             frame = image.get("ReferencedFrameNumber")
             key = str(image.ReferencedSOPInstanceUID), None if frame is None else int(frame)
             if key not in slices:
-                raise CaseError("a contour names no image of the source series", _REMEDY)
+                raise _unlike("a contour names no image of the source series")
             k = slices[key]
             points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
             mask[k] ^= _inside(_pixels(points, where[k]), mask[k].shape)
@@ -365,7 +357,7 @@ def _pixels(points: Points, plane: Plane) -> Points:
     """(n, 2) row and column of LPS points on a slice."""
     offset = points - plane.origin
     if np.abs(offset @ np.cross(plane.along_row, plane.along_column)).max() > _ON_PLANE_MM:
-        raise CaseError("a contour is not in the plane of its image", _REMEDY)
+        raise _unlike("a contour is not in the plane of its image")
     return np.column_stack(
         [offset @ plane.along_column / plane.row_spacing, offset @ plane.along_row / plane.column_spacing]
     )

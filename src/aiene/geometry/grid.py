@@ -106,6 +106,27 @@ class Grid:
             direction=(triple(vectors[0]), triple(vectors[1]), triple(vectors[2])),
         )
 
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Grid:
+        """The grid of `facts`."""
+        z, y, x = (triple(vector) for vector in facts["direction_zyx_lps"])
+        return cls(
+            size=tuple(facts["size_zyx"]),
+            spacing=triple(facts["spacing_zyx_mm"]),
+            origin=triple(facts["origin_lps_mm"]),
+            direction=(z, y, x),
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON values for the record of a case; `from_facts` takes them back."""
+        return {
+            "size_zyx": list(self.size),
+            "spacing_zyx_mm": list(self.spacing),
+            "origin_lps_mm": list(self.origin),
+            "direction_zyx_lps": [list(vector) for vector in self.direction],
+        }
+
     @cached_property
     def affine(self) -> Points:
         """4 x 4, from indices (z, y, x, 1) to LPS points (x, y, z, 1); read-only."""
@@ -192,14 +213,12 @@ class Grid:
 
     def corners(self) -> Points:
         """LPS points (8, 3) of the centres of the eight corner voxels."""
-        last = np.array(self.size) - 1
-        return self.points(np.array(list(np.ndindex(2, 2, 2))) * last)
+        return self.points(corner_indices(self.size))
 
     def apart_mm(self, affine: npt.NDArray[np.float64]) -> float:
         """The largest distance of a corner voxel by another affine (4 x 4) from its place here."""
-        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(self.size) - 1)
-        points = corners @ affine[:3, :3].T + affine[:3, 3]
-        return float(np.linalg.norm(points - self.points(corners), axis=1).max())
+        points = corner_indices(self.size) @ affine[:3, :3].T + affine[:3, 3]
+        return float(np.linalg.norm(points - self.corners(), axis=1).max())
 
     def differences(self, other: Grid) -> tuple[float, float]:
         """How far two grids of one size lie apart.
@@ -240,6 +259,12 @@ class Volume:
     def anatomical(self) -> Volume:
         """The volume in the anatomical order of its grid; a view of the same memory."""
         return self.reordered(self.grid.anatomical_order())
+
+
+def corner_indices(size: npt.ArrayLike) -> Points:
+    """Indices (8, 3) of the eight corner voxels of an array of a size."""
+    corners: Points = np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64) * (np.asarray(size) - 1)
+    return corners
 
 
 def triple(values: npt.ArrayLike) -> Triple:
@@ -289,8 +314,8 @@ Matrix = tuple[tuple[float, ...], ...]
 Block = tuple[slice, slice, slice]
 
 
-def bounding_box(mask: npt.NDArray[np.bool_]) -> Block | None:
-    """The smallest block that holds every True voxel of a mask (z, y, x); None for an empty one."""
+def bounding_box(mask: npt.NDArray[Any]) -> Block | None:
+    """The smallest block that holds every voxel of a map (z, y, x) that is not 0; None for an empty one."""
     plane = np.any(mask, axis=2)  # seven times as quick as scipy's find_objects
     across, along = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
     if not across.size:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -37,45 +37,31 @@ class SeriesAside:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One CT of one patient, found but not read yet.
+class _Found:
+    """What was found at a place of the input, and whose it is.
 
     Parameters
     ----------
     case_id : unique in its run; made from its place below the input by `case_id.case_id`.
-    kind : how the CT is stored, as the name of a `Format`.
-    files : the files that hold it; for DICOM every slice of the chosen series, in no particular order. Where
-        they lie in zip archives, the archives.
-    series_uid : DICOM SeriesInstanceUID of the chosen series.
     notes : why this series, what was left out: facts for the record.
-    warnings : what the user should look at.
-    members : the files within archives, by paths that continue the archive's own; see `read.opened`.
-    affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
     aside : the other series of the study, and why each was not taken.
     source : where it lies: path below the input, the input's own name where it is the whole input.
     study : DICOM patient and study, to tell studies in one place apart; never shown.
     patient : what its patient is called; `identity.group_by_patient` sets it where nobody said.
     date : of the CT, YYYY-MM-DD; empty where unknown.
     counts : it is the CT of its patient that counts.
-    mask : its own mask, where an input list names one.
     treatment : date of the patient's treatment, YYYY-MM-DD; empty where unknown.
     """
 
     case_id: str
-    kind: str
-    files: tuple[Path, ...]
-    series_uid: str | None = None
+    _: KW_ONLY
     notes: tuple[Said, ...] = ()
-    warnings: tuple[Said, ...] = ()
-    members: tuple[Path, ...] = ()
-    affine: AffineRule = "auto"
     aside: tuple[SeriesAside, ...] = ()
     source: str = ""
     study: str = field(default="", repr=False)
     patient: str = ""
     date: str = ""
     counts: bool = True
-    mask: Path | None = None
     treatment: str = ""
 
     @property
@@ -83,44 +69,48 @@ class Case:
         """Who it is by the DICOM header, to keep people apart; empty where it does not say."""
         return self.study.partition("\0")[0]
 
+
+@dataclass(frozen=True)
+class Case(_Found):
+    """One CT of one patient, found but not read yet.
+
+    Parameters
+    ----------
+    kind : how the CT is stored, as the name of a `Format`.
+    files : the files that hold it; for DICOM every slice of the chosen series, in no particular order. Where
+        they lie in zip archives, the archives.
+    series_uid : DICOM SeriesInstanceUID of the chosen series.
+    warnings : what the user should look at.
+    members : the files within archives, by paths that continue the archive's own; see `read.opened`.
+    affine : which statement of a NIfTI header counts where two differ; see `find_cases`.
+    mask : its own mask, where an input list names one.
+    """
+
+    kind: str
+    files: tuple[Path, ...]
+    series_uid: str | None = None
+    warnings: tuple[Said, ...] = ()
+    members: tuple[Path, ...] = ()
+    affine: AffineRule = "auto"
+    mask: Path | None = None
+
     @property
     def file_count(self) -> int:
         """How many files hold it, those within archives counted one by one."""
-        return len(self.members) + sum(file not in self._archives for file in self.files)
-
-    @property
-    def _archives(self) -> set[Path]:
-        return {parent for member in self.members for parent in member.parents} & set(self.files)
+        archives = {parent for member in self.members for parent in member.parents} & set(self.files)
+        return len(self.members) + sum(file not in archives for file in self.files)
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Refusal(_Found):
     """Something in the input that should have been a case but cannot be one; becomes a failed row.
 
     Parameters
     ----------
-    case_id : as for a `Case`.
     reason : one sentence: file, problem, remedy.
-    notes : what else lay there.
-    aside : the series that were found, and why none of them was taken.
-    source, study, patient, date, counts, treatment : as for a `Case`.
     """
 
-    case_id: str
     reason: Said
-    notes: tuple[Said, ...] = ()
-    aside: tuple[SeriesAside, ...] = ()
-    source: str = ""
-    study: str = field(default="", repr=False)
-    patient: str = ""
-    date: str = ""
-    counts: bool = True
-    treatment: str = ""
-
-    @property
-    def dicom_patient(self) -> str:
-        """As for a `Case`."""
-        return self.study.partition("\0")[0]
 
 
 @dataclass(frozen=True, eq=False)

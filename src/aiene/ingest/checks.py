@@ -71,11 +71,8 @@ def check_finite(path: Path, array: npt.NDArray[Any]) -> None:
         return
     bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for plane in array)
     if bad:
-        raise InputError(
-            path,
-            said("{} of its {} voxels are NaN or infinite (as float32)", bad, array.size),
-            "write the CT again without such values",
-        )
+        problem = said("{} of its {} voxels are NaN or infinite (as float32)", bad, array.size)
+        raise InputError(path, problem, "write the CT again without such values")
 
 
 def take_census(array: npt.NDArray[Any]) -> Census:
@@ -136,7 +133,6 @@ def check_coverage(volume: Volume) -> tuple[Said, ...]:
 
 
 def _impossible(path: Path, census: Census) -> InputError | None:
-    """Problem and remedy where the values cannot be HU."""
     remedy = "give the CT in Hounsfield units (air about -1000, water 0)"
     if census.minimum == census.maximum:
         return InputError(path, said("every voxel has the value {:g}", census.minimum), remedy)
@@ -155,11 +151,8 @@ def _impossible(path: Path, census: Census) -> InputError | None:
         )
         return InputError(path, what, remedy)
     if _shifted(census, -_SHIFT):
-        return InputError(
-            path,
-            "its values look 1024 below HU, as if the intercept had been applied twice",
-            "add 1024, or export the CT again",
-        )
+        problem = "its values look 1024 below HU, as if the intercept had been applied twice"
+        return InputError(path, problem, "add 1024, or export the CT again")
     if census.share(-200, 300) < 0.002:
         return InputError(path, "it holds no soft tissue (nearly nothing from -200 to 300 HU)", remedy)
     return None
@@ -365,7 +358,6 @@ def _told(count: int, padded: int, highest: float) -> Said:
 
 
 def _at_a_face(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The connected parts that touch a face of the volume."""
     parts, _ = ndimage.label(there)
     faces = [np.take(parts, side, axis=axis).ravel() for axis in range(3) for side in (0, -1)]
     touching = np.unique(np.concatenate(faces))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+
+import pydicom
 
 from aiene.errors import InputError, Said, counted, file_name, os_reason, ours, said
 from aiene.hashing import disk_place
-from aiene.ingest.dicom.header import is_directory
-from aiene.ingest.dicom.scan import Collector, Medium, Scan, read_directory
+from aiene.ingest.dicom.header import DAMAGED, Scan, is_directory, quiet
 from aiene.ingest.file_head import Head, read_head, read_heads
 from aiene.ingest.formats import by_name, claimed, is_zip, kind_of
 
@@ -21,24 +24,6 @@ from aiene.ingest.formats import by_name, claimed, is_zip, kind_of
 _OUR_RESULTS: Final = ("run.json", "cases.csv")
 
 Identity = tuple[int, int | str]
-
-
-@dataclass
-class Walk:
-    """What was found so far; filled while walking.
-
-    Parameters
-    ----------
-    files : in byte order of their paths, names that begin with a dot and DICOMDIR left out.
-    directories : files called DICOMDIR.
-    notes : what was skipped and why.
-    closed : folders that cannot be opened.
-    """
-
-    files: list[Path] = field(default_factory=list)
-    directories: list[Path] = field(default_factory=list)
-    notes: list[Said] = field(default_factory=list)
-    closed: list[Path] = field(default_factory=list)
 
 
 def children(folder: Path) -> list[Path]:
@@ -56,46 +41,13 @@ def is_directory_file(path: Path) -> bool:
     return path.name.upper().removesuffix(".") == "DICOMDIR"
 
 
-def walk(folder: Path, *, above: frozenset[Identity] = frozenset()) -> Walk:
-    """Every file below a folder; links to folders are followed, each folder once.
-
-    Parameters
-    ----------
-    folder : where to begin.
-    above : folders that a link may not lead back to.
-    """
-    result = Walk()
-    _visit(folder, set(above), result)
-    return result
-
-
 def holds_our_results(folder: Path) -> bool:
     """Whether a folder is what an earlier run left; its label maps are no CTs."""
     return all((folder / name).is_file() for name in _OUR_RESULTS)
 
 
-def _visit(folder: Path, seen: set[Identity], result: Walk) -> None:
-    try:
-        here = disk_place(folder)
-        found = children(folder)
-    except OSError:
-        result.closed.append(folder)
-        return
-    if here in seen:
-        template = "{}: a link to a folder that was already searched was skipped"
-        result.notes.append(said(template, file_name(folder)))
-        return
-    seen.add(here)
-    if holds_our_results(folder):
-        result.notes.append(said("{}: the results of an earlier run were skipped", file_name(folder)))
-        return
-    for path in found:
-        if path.is_dir():
-            _visit(path, seen, result)
-        elif is_directory_file(path):
-            result.directories.append(path)
-        elif path.is_file() or (path.is_symlink() and not os.path.exists(path)):  # noqa: PTH110 (loops too)
-            result.files.append(path)
+def _skipped(folder: Path) -> Said:
+    return said("{}: the results of an earlier run were skipped", file_name(folder))
 
 
 _PACKED: Final = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
@@ -109,10 +61,12 @@ class Listing:
     Parameters
     ----------
     path : the folder, the single file, or the zip archive.
-    files : what to look at; none of an archive.
+    files : what to look at, in byte order of their paths, names that begin with a dot and DICOMDIR left out;
+        none of an archive.
     notes : what was skipped and why.
     warnings : what the user should look at in each case of this place.
     closed : folders that cannot be opened.
+    directories : files called DICOMDIR.
     unopened : names of archives within this archive.
     is_archive : `path` is a zip file.
     named_by_file : an image here is named after its file, not after the place.
@@ -123,9 +77,51 @@ class Listing:
     notes: tuple[Said, ...] = ()
     warnings: tuple[Said, ...] = ()
     closed: tuple[Path, ...] = ()
+    directories: tuple[Path, ...] = ()
     unopened: tuple[str, ...] = ()
     is_archive: bool = False
     named_by_file: bool = False
+
+
+def walk(folder: Path, *, above: frozenset[Identity] = frozenset()) -> Listing:
+    """Every file below a folder; links to folders are followed, each folder once.
+
+    Parameters
+    ----------
+    folder : where to begin.
+    above : folders that a link may not lead back to.
+    """
+    files: list[Path] = []
+    directories: list[Path] = []
+    notes: list[Said] = []
+    closed: list[Path] = []
+    seen = set(above)
+
+    def visit(folder: Path) -> None:
+        try:
+            here = disk_place(folder)
+            found = children(folder)
+        except OSError:
+            closed.append(folder)
+            return
+        if here in seen:
+            template = "{}: a link to a folder that was already searched was skipped"
+            notes.append(said(template, file_name(folder)))
+            return
+        seen.add(here)
+        if holds_our_results(folder):
+            notes.append(_skipped(folder))
+            return
+        for path in found:
+            if path.is_dir():
+                visit(path)
+            elif is_directory_file(path):
+                directories.append(path)
+            elif path.is_file() or (path.is_symlink() and not os.path.exists(path)):  # noqa: PTH110 (loops too)
+                files.append(path)
+
+    visit(folder)
+    return Listing(folder, tuple(files), tuple(notes), closed=tuple(closed), directories=tuple(directories))
 
 
 def list_places(source: Path) -> list[Listing]:
@@ -150,26 +146,21 @@ def list_places(source: Path) -> list[Listing]:
     for entry in entries:
         if entry.is_dir():
             if holds_our_results(entry):
-                note = said("{}: the results of an earlier run were skipped", file_name(entry))
-                own = replace(own, notes=(*own.notes, note))
+                own = replace(own, notes=(*own.notes, _skipped(entry)))
                 continue
-            below = walk(entry, above=frozenset({here}))
-            listing = Listing(entry, notes=tuple(below.notes), closed=tuple(below.closed))
-            folders += _with_files(listing, below.files, below.directories)
+            folders += _parted(walk(entry, above=frozenset({here})))
         elif is_directory_file(entry):
             directories.append(entry)
         elif entry.is_file() or (entry.is_symlink() and not entry.exists()):
             files.append(entry)
-    mine = _with_files(own, files, [])
-    listed = [_incomplete(path) for path in directories]
-    warnings = tuple(warning for warning in listed if warning)
+    mine = _parted(replace(own, files=tuple(files)))
+    warnings = _incomplete(directories)
     return [replace(one, warnings=(*one.warnings, *warnings)) for one in (*mine, *folders)]
 
 
 def walk_inside(listing: Listing, folder: Path) -> Listing:
     """The files of an archive that was unpacked to a folder."""
     below = walk(folder)
-    warnings = [_incomplete(path) for path in below.directories]
     nested = [file for file in below.files if _is_archive(file)]
     template = "{}: a zip archive within {} was not opened"
     notes = [said(template, file_name(file), file_name(listing.path)) for file in nested]
@@ -177,7 +168,7 @@ def walk_inside(listing: Listing, folder: Path) -> Listing:
         listing,
         files=tuple(file for file in below.files if file not in nested),
         notes=(*listing.notes, *below.notes, *notes),
-        warnings=(*listing.warnings, *(w for w in warnings if w)),
+        warnings=(*listing.warnings, *_incomplete(below.directories)),
         unopened=tuple(file.name for file in nested),
     )
 
@@ -197,22 +188,21 @@ def _of_file(source: Path) -> Listing:
         below = walk(folder)
         template = "{}: it cannot be read as a DICOMDIR, so every file in its folder was searched"
         note = said(template, file_name(source))
-        return Listing(folder, tuple(below.files), notes=(note, *below.notes), closed=tuple(below.closed))
+        return replace(below, notes=(note, *below.notes))
     if not medium.files:
         raise InputError(
             source, said("none of the {} files that it lists exists", medium.missing), "copy the whole disc"
         )
-    warning = _missing(medium)
-    return Listing(folder, medium.files, warnings=(warning,) if warning else ())
+    return Listing(folder, medium.files, warnings=_missing(medium))
 
 
-def _with_files(listing: Listing, files: Sequence[Path], directories: Sequence[Path]) -> Iterator[Listing]:
-    """A place with its files, and one more for each zip archive among them."""
-    archives = [file for file in files if _is_archive(file)]
-    warnings = [warning for warning in map(_incomplete, directories) if warning]
-    rest = tuple(file for file in files if file not in set(archives))
+def _parted(listing: Listing) -> Iterator[Listing]:
+    """A place without the zip archives among its files, and one more for each of these."""
+    archives = [file for file in listing.files if _is_archive(file)]
+    rest = tuple(file for file in listing.files if file not in set(archives))
     packed = [file for file in rest if file.name.lower().endswith(_PACKED)]
     notes = [said("{}: an archive of this kind is not opened; unpack it", file_name(f)) for f in packed]
+    warnings = _incomplete(listing.directories)
     yield replace(
         listing, files=rest, warnings=(*listing.warnings, *warnings), notes=(*listing.notes, *notes)
     )
@@ -224,19 +214,92 @@ def _is_archive(file: Path) -> bool:
     return file.name.lower().endswith(".zip") and file.is_file()
 
 
-def _incomplete(directory: Path) -> Said | None:
-    """What to warn of where files that a DICOMDIR lists are missing; None where all is well."""
-    try:
-        return _missing(read_directory(directory))
-    except InputError:
-        return None  # the files are found without it
+def _incomplete(directories: Sequence[Path]) -> tuple[Said, ...]:
+    """What to warn of where files that a DICOMDIR lists are missing."""
+    warnings: list[Said] = []
+    for directory in directories:
+        with suppress(InputError):  # the files are found without it
+            warnings += _missing(read_directory(directory))
+    return tuple(warnings)
 
 
-def _missing(medium: Medium) -> Said | None:
+def _missing(medium: Medium) -> tuple[Said, ...]:
     if not medium.missing:
-        return None
+        return ()
     count = medium.missing
-    return said(_LISTED, counted(count, "file"), ours("is" if count == 1 else "are"))
+    return (said(_LISTED, counted(count, "file"), ours("is" if count == 1 else "are")),)
+
+
+# The DICOMDIR of a disc or folder: which files it lists, and which of them are there (PS3.3 F.3).
+
+
+_TAGS: Final = ["DirectoryRecordSequence", "ReferencedFileID"]
+
+
+class Medium(NamedTuple):
+    """What a DICOMDIR lists.
+
+    Parameters
+    ----------
+    files : the listed files that are there, in the order of the list, each once.
+    missing : how many others it lists.
+    """
+
+    files: tuple[Path, ...]
+    missing: int
+
+
+def read_directory(path: Path) -> Medium:
+    """The files that a DICOMDIR lists, wherever they lie below its folder.
+
+    Names are compared without regard to case, since discs are copied with names in lower case, and a version
+    such as `;1` is left out. What a name with `..` points to does not count as listed.
+
+    Raises
+    ------
+    InputError : it is not a DICOMDIR that can be read.
+    """
+    try:
+        with quiet():
+            records = pydicom.dcmread(path, force=True, specific_tags=_TAGS).get("DirectoryRecordSequence")
+            names = list(_names(records or []))
+    except DAMAGED as error:
+        raise InputError(
+            path, "it cannot be read as a DICOMDIR", "give the folder that contains it"
+        ) from error
+    if records is None:
+        raise InputError(path, "it is not a DICOMDIR", "give the folder that contains it")
+
+    @cache
+    def entries(folder: Path) -> dict[str, Path]:
+        try:
+            every = sorted(folder.iterdir(), reverse=True)
+        except OSError:
+            every = []
+        return {entry.name.lower().removesuffix("."): entry for entry in every}
+
+    def find(parts: Sequence[str]) -> Path | None:
+        here = path.parent
+        for part in parts:
+            below = entries(here).get(part.lower().removesuffix("."))
+            if below is None:
+                return None
+            here = below
+        return here if here.is_file() else None
+
+    found = list(map(find, names))
+    there = dict.fromkeys(file for file in found if file is not None)
+    return Medium(tuple(there), sum(file is None for file in found))
+
+
+def _names(records: Sequence[pydicom.Dataset]) -> Iterator[tuple[str, ...]]:
+    for record in records:
+        name = record.get("ReferencedFileID")
+        parts = [name] if isinstance(name, str) else list(name or [])
+        parts = [part for said in parts for part in str(said).replace("\\", "/").split("/")]
+        parts = [part.split(";")[0].strip() for part in parts]
+        if parts and all(part and part.strip(".") for part in parts):
+            yield tuple(parts)
 
 
 # What lies in one place of the input: the source itself, one sub-folder of it, or a zip archive.
@@ -252,35 +315,23 @@ class Broken:
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Listing):
     """The files of one place, by what they are.
 
     Parameters
     ----------
-    path : the folder, the single file or the zip archive.
     images : files that are a volume each, with the name of their format.
     scan : headers of the DICOM files; its damaged ones include those that are DICOM by name only.
     broken : other files that are an image by name only, or cannot be opened.
     unwanted : images of a format that was not asked for.
     ignored : files that are no image.
-    closed : folders that cannot be opened.
-    notes : what was skipped and why.
-    warnings : what the user should look at in each case of this place.
-    named_by_file : each image here is a case, whatever it is called.
-    is_archive : `path` is a zip archive.
     """
 
-    path: Path
     images: tuple[tuple[Path, str], ...] = ()
-    scan: Scan = field(default_factory=lambda: Scan(()))
+    scan: Scan = field(default_factory=Scan)
     broken: tuple[Broken, ...] = ()
     unwanted: int = 0
     ignored: int = 0
-    closed: tuple[Path, ...] = ()
-    notes: tuple[Said, ...] = ()
-    warnings: tuple[Said, ...] = ()
-    named_by_file: bool = False
-    is_archive: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -295,11 +346,42 @@ class Place:
 
 def survey(listing: Listing, wanted: frozenset[str], on_file: Callable[[], None] = lambda: None) -> Place:
     """Sort the files of a place by their content; each is opened once, for its header alone."""
-    sorting = _Sorting(wanted)
+    scan, any_dicom, unwanted, ignored = Scan(), False, 0, 0
+    images: list[tuple[Path, str]] = []
+    broken: list[Broken] = []
+    locked: list[Path] = []
+    empty: list[Path] = []
     for head in read_heads(listing.files):
-        sorting.add(head)
+        kind, promised = kind_of(head), claimed(head.path)
+        if kind is None and promised is None:
+            ignored += 1
+            if head.error is not None:
+                locked.append(head.path)
+            elif not head.content and not head.path.suffix:
+                empty.append(head.path)
+        elif (kind or promised) not in wanted:
+            unwanted += 1
+        elif kind == "dicom":
+            any_dicom = True
+            scan.add(head)
+        elif kind is not None:
+            images.append((head.path, kind))
+        elif promised == "dicom":
+            scan.damaged.append(head.path)
+        else:
+            broken.append(Broken(head.path, _problem(head), "copy the file again, or remove it"))
         on_file()
-    return sorting.place(listing)
+    if any_dicom:  # a slice often has no name that says so
+        scan.damaged += [*locked, *empty]
+    notes = [said("{}: it cannot be read and was left out", file_name(f)) for f in locked]
+    return Place(
+        **{**vars(listing), "files": (), "notes": (*listing.notes, *notes)},
+        images=tuple(images),
+        scan=scan,
+        broken=tuple(broken),
+        unwanted=unwanted,
+        ignored=ignored,
+    )
 
 
 def moved(place: Place, old: Path, new: Path) -> Place:
@@ -313,67 +395,14 @@ def moved(place: Place, old: Path, new: Path) -> Place:
         place,
         images=tuple((there(path), kind) for path, kind in place.images),
         scan=Scan(
-            tuple(replace(frame, path=there(frame.path)) for frame in found.frames),
-            tuple(replace(other, path=there(other.path)) for other in found.others),
-            tuple(map(there, found.damaged)),
-            tuple(map(there, found.directories)),
+            [replace(frame, path=there(frame.path)) for frame in found.frames],
+            [replace(other, path=there(other.path)) for other in found.others],
+            list(map(there, found.damaged)),
+            list(map(there, found.directories)),
         ),
         broken=tuple(replace(broken, path=there(broken.path)) for broken in place.broken),
         closed=tuple(map(there, place.closed)),
     )
-
-
-class _Sorting:
-    """Files on their way into a `Place`."""
-
-    def __init__(self, wanted: frozenset[str]) -> None:
-        self._wanted = wanted
-        self._images: list[tuple[Path, str]] = []
-        self._dicom = Collector()
-        self._any_dicom = False
-        self._broken: list[Broken] = []
-        self._locked: list[Path] = []
-        self._empty: list[Path] = []
-        self._unwanted = self._ignored = 0
-
-    def add(self, head: Head) -> None:
-        kind, promised = kind_of(head), claimed(head.path)
-        if kind is None and promised is None:
-            self._ignored += 1
-            if head.error is not None:
-                self._locked.append(head.path)
-            elif not head.content and not head.path.suffix:
-                self._empty.append(head.path)
-        elif (kind or promised) not in self._wanted:
-            self._unwanted += 1
-        elif kind == "dicom":
-            self._any_dicom = True
-            self._dicom.add(head)
-        elif kind is not None:
-            self._images.append((head.path, kind))
-        elif promised == "dicom":
-            self._dicom.add_damaged([head.path])
-        else:
-            self._broken.append(Broken(head.path, _problem(head), "copy the file again, or remove it"))
-
-    def place(self, listing: Listing) -> Place:
-        if self._any_dicom:  # a slice often has no name that says so
-            self._dicom.add_damaged([*self._locked, *self._empty])
-        return Place(
-            path=listing.path,
-            images=tuple(self._images),
-            scan=self._dicom.scan(),
-            broken=tuple(self._broken),
-            unwanted=self._unwanted,
-            ignored=self._ignored,
-            closed=listing.closed,
-            notes=(
-                *listing.notes,
-                *(said("{}: it cannot be read and was left out", file_name(f)) for f in self._locked),
-            ),
-            warnings=listing.warnings,
-            named_by_file=listing.named_by_file,
-        )
 
 
 def _problem(head: Head) -> str:

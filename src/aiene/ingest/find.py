@@ -244,117 +244,141 @@ def find_cases(
     """
     if not source.exists():
         raise InputError(source, "it does not exist", _give())
-    if is_input_list(source):
-        found, notes = _listed(source, format, series, on_progress, room)
-    else:
-        found, notes = _found(source, format, series, on_progress, room)
+    search = _Search(format, series, room, on_progress)
+    found, notes = search.listed(source) if is_input_list(source) else search.found(source)
     named = _copies_told(distinct(named_by_rule(found, id_rule)))
     cases = [replace(c, affine=affine) if isinstance(c, Case) else c for c in named]
     cases = group_by_patient(cases, timepoint)
     return cases, [*(said("{}: {}", case_name(c.case_id), note) for c in cases for note in c.notes), *notes]
 
 
-def _listed(
-    source: Path,
-    format: InputFormat,  # noqa: A002
-    series: str | None,
-    on_progress: OnProgress,
-    room: Path | None,
-) -> tuple[list[Case | Refusal], list[Said]]:
-    """A case for each row of an input list."""
-    entries = read_input_list(source)
-    found: list[Case | Refusal] = []
-    notes: list[Said] = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            if is_input_list(entry.image):
-                raise InputError(entry.image, "it is a list again", "name a CT")
-            if not entry.image.exists():
-                raise InputError(
-                    entry.image, "it does not exist", said("correct line {} of the list", entry.line)
-                )
-            there, told = _found(entry.image, format, series, lambda _done, _total: None, room)
-            notes += told
-            found.append(listed_case(source, entry, there))
-        except InputError as error:
-            found.append(listed_case(source, entry, error))
-        on_progress(number, len(entries))
-    return found, notes
+@dataclass(frozen=True)
+class _Search:
+    format: InputFormat
+    series: str | None
+    room: Path | None
+    on_progress: OnProgress
 
+    def listed(self, source: Path) -> tuple[list[Case | Refusal], list[Said]]:
+        """A case for each row of an input list."""
+        entries = read_input_list(source)
+        alone = replace(self, on_progress=lambda _done, _total: None)
+        found: list[Case | Refusal] = []
+        notes: list[Said] = []
+        for number, entry in enumerate(entries, 1):
+            try:
+                if is_input_list(entry.image):
+                    raise InputError(entry.image, "it is a list again", "name a CT")
+                if not entry.image.exists():
+                    raise InputError(
+                        entry.image, "it does not exist", said("correct line {} of the list", entry.line)
+                    )
+                there, told = alone.found(entry.image)
+                notes += told
+                found.append(listed_case(source, entry, there))
+            except InputError as error:
+                found.append(listed_case(source, entry, error))
+            self.on_progress(number, len(entries))
+        return found, notes
 
-def _found(
-    source: Path,
-    format: InputFormat,  # noqa: A002
-    series: str | None,
-    on_progress: OnProgress,
-    room: Path | None,
-) -> tuple[list[Case | Refusal], list[Said]]:
-    """The cases of a file or folder, named after their places, and what was left out."""
-    surveyed = _survey_all(list_places(source), wanted(format), on_progress, room)
-    places = gather(source, surveyed)
-    if series is not None and not any(series in place.scan.series for place in places):
-        raise UsageError(said("--series {}: the input holds no CT series with this UID.", uid_name(series)))
-    found: list[Case | Refusal] = []
-    for place in places:
-        found += _cases(source, place, format, series)
-    if not found:
-        raise _nothing(source, surveyed, format)
-    return found, _notes(source, surveyed, places)
+    def found(self, source: Path) -> tuple[list[Case | Refusal], list[Said]]:
+        """The cases of a file or folder, named after their places, and what was left out."""
+        surveyed = self._survey(list_places(source))
+        places = gather(source, surveyed)
+        if self.series is not None and not any(self.series in place.scan.series for place in places):
+            raise UsageError(
+                said("--series {}: the input holds no CT series with this UID.", uid_name(self.series))
+            )
+        found = [case for place in places for case in self._cases(source, place)]
+        if not found:
+            raise self._nothing(source, surveyed)
+        return found, _notes(source, surveyed, places)
 
+    def _survey(self, listings: Sequence[Listing]) -> list[Place]:
+        """Every place, with the files counted; those of an archive from when it is opened."""
+        asked = wanted(self.format)
+        done, total = 0, sum(len(listing.files) for listing in listings)
 
-def _survey_all(
-    listings: Sequence[Listing], asked: frozenset[str], on_progress: OnProgress, room: Path | None
-) -> list[Place]:
-    """Every place, with the files counted; those of an archive from when it is opened."""
-    done, total = 0, sum(len(listing.files) for listing in listings)
+        def tick() -> None:
+            nonlocal done
+            done += 1
+            self.on_progress(done, total)
 
-    def tick() -> None:
-        nonlocal done
-        done += 1
-        on_progress(done, total)
+        places = []
+        for listing in listings:
+            if not listing.is_archive:
+                places.append(survey(listing, asked, tick))
+                continue
+            try:
+                with unpacked(listing.path, room=self.room) as folder:
+                    inside = walk_inside(listing, folder)
+                    total += len(inside.files)
+                    place = moved(survey(inside, asked, tick), folder, listing.path)
+                    places.append(_nested(place) if place.is_empty and place.unopened else place)
+            except InputError as error:
+                broken = Broken(listing.path, error.problem, error.remedy)
+                places.append(Place(listing.path, broken=(broken,), is_archive=True))
+        return places
 
-    places = []
-    for listing in listings:
-        if not listing.is_archive:
-            places.append(survey(listing, asked, tick))
-            continue
-        try:
-            with unpacked(listing.path, room=room) as folder:
-                inside = walk_inside(listing, folder)
-                total += len(inside.files)
-                place = moved(survey(inside, asked, tick), folder, listing.path)
-                place = replace(place, is_archive=True)
-                places.append(_nested(place, inside.unopened) if place.is_empty else place)
-        except InputError as error:
-            broken = Broken(listing.path, error.problem, error.remedy)
-            places.append(Place(listing.path, broken=(broken,), is_archive=True))
-    return places
+    def _cases(self, source: Path, place: Place) -> list[Case | Refusal]:
+        root = _root(source, place)
+        cases = find_in_scan(root, place.path, place.scan, self.series) if place.has_dicom else []
+        cases += self._image_cases(root, place)
+        cases += [
+            Refusal(
+                case_id(root, folder, is_file=False),
+                InputError(folder, "it cannot be opened", "check its permissions").told,
+                source=place_below(root, folder),
+            )
+            for folder in place.closed
+        ]
+        return [
+            replace(case, notes=(*case.notes, *place.warnings))
+            if isinstance(case, Refusal)
+            else replace(case, warnings=(*case.warnings, *place.warnings))
+            for case in cases
+        ]
 
-
-def _nested(place: Place, unopened: Sequence[str]) -> Place:
-    """An archive of nothing but archives: a patient would be missed, so it is a row of its own."""
-    if not unopened:
-        return place
-    more = said("") if len(unopened) == 1 else said(" and {} more", len(unopened) - 1)
-    problem = said("it contains another archive ({}{}), which is not opened", file_name(unopened[0]), more)
-    return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
-
-
-def _cases(source: Path, place: Place, format: InputFormat, series: str | None) -> list[Case | Refusal]:  # noqa: A002
-    root = _root(source, place)
-    cases: list[Case | Refusal] = []
-    if place.has_dicom:
-        cases += find_in_scan(root, place.path, place.scan, series)
-    cases += _image_cases(root, place, format)
-    cases += [
-        Refusal(
-            case_id(root, folder, is_file=False),
-            InputError(folder, "it cannot be opened", "check its permissions").told,
-            source=place_below(root, folder),
+    def _image_cases(self, root: Path, place: Place) -> list[Case | Refusal]:
+        zipped_last = self.format in _GZIPPED_LAST
+        every: list[_Image] = sorted(
+            [*place.images, *((broken.path, broken) for broken in place.broken)],
+            key=lambda image: (zipped_last and image[0].name.lower().endswith(".gz"), by_name(image[0])),
         )
-        for folder in place.closed
-    ]
-    return [_warned(case, place.warnings) for case in cases]
+        aside = {} if place.named_by_file else _beside_ct([path for path, _ in every])
+        left = {path for paths in aside.values() for path in paths}
+        return [_image_case(image, root, aside.get(image[0], [])) for image in every if image[0] not in left]
+
+    def _nothing(self, source: Path, places: Sequence[Place]) -> InputError:
+        unwanted, ignored = sum(p.unwanted for p in places), sum(p.ignored for p in places)
+        if unwanted:
+            template = "it holds no {} image, but {} of another format"
+            return InputError(
+                source, said(template, ours(self.format), unwanted), "leave --format out, or correct it"
+            )
+        missing = [warning for place in places for warning in place.warnings]
+        if missing:
+            return InputError(source, said("it contains no image, and {}", missing[0]), _give())
+        if ignored and not (source.is_file() and places[0].named_by_file):
+            none = (
+                ours("its only file is not an")
+                if ignored == 1
+                else said("none of its {} files is an", ignored)
+            )
+            return InputError(source, said("{} image that can be read", none), _give())
+        return InputError(
+            source,
+            "it contains no image" if source.is_dir() else "it is not an image that can be read",
+            _give(),
+        )
+
+
+def _nested(place: Place) -> Place:
+    """An archive of nothing but archives: a patient would be missed, so it is a row of its own."""
+    first, others = place.unopened[0], len(place.unopened) - 1
+    more = said(" and {} more", others) if others else said("")
+    problem = said("it contains another archive ({}{}), which is not opened", file_name(first), more)
+    return replace(place, broken=(Broken(place.path, problem, "unpack it and give what is in it"),))
 
 
 def _root(source: Path, place: Place) -> Path:
@@ -362,27 +386,6 @@ def _root(source: Path, place: Place) -> Path:
     if not place.path.is_relative_to(source):
         return place.path
     return source.parent if place.is_archive and place.path == source else source
-
-
-def _warned(item: Case | Refusal, warnings: tuple[Said, ...]) -> Case | Refusal:
-    if isinstance(item, Refusal):
-        return replace(item, notes=(*item.notes, *warnings))
-    return replace(item, warnings=(*item.warnings, *warnings))
-
-
-def _image_cases(root: Path, place: Place, format: InputFormat) -> list[Case | Refusal]:  # noqa: A002
-    zipped_last = format in _GZIPPED_LAST
-    every: list[_Image] = sorted(
-        [*place.images, *((broken.path, broken) for broken in place.broken)],
-        key=lambda image: (zipped_last and image[0].name.lower().endswith(".gz"), by_name(image[0])),
-    )
-    aside = {} if place.named_by_file else _beside_ct([path for path, _ in every])
-    left = {path for paths in aside.values() for path in paths}
-    return [
-        _image_case(image, root, _told_aside(aside.get(image[0], [])))
-        for image in every
-        if image[0] not in left
-    ]
 
 
 def _beside_ct(paths: Sequence[Path]) -> dict[Path, list[Path]]:
@@ -398,19 +401,15 @@ def _beside_ct(paths: Sequence[Path]) -> dict[Path, list[Path]]:
     return found
 
 
-def _image_case(image: _Image, root: Path, notes: tuple[Said, ...] = ()) -> Case | Refusal:
+def _image_case(image: _Image, root: Path, aside: Sequence[Path]) -> Case | Refusal:
     path, kind = image
     name, source = case_id(root, path, is_file=True), place_below(root, path)
     if isinstance(kind, Broken):
         return Refusal(name, InputError(path, kind.problem, kind.remedy).told, source=source)
+    left_out = joined(", ", map(file_name, aside))
+    notes = (said("used because it is called ct; left out: {}", left_out),) if aside else ()
     files, members = split([path])
     return Case(name, kind, files, notes=notes, members=members, source=source)
-
-
-def _told_aside(paths: Sequence[Path]) -> tuple[Said, ...]:
-    if not paths:
-        return ()
-    return (said("used because it is called ct; left out: {}", joined(", ", map(file_name, paths))),)
 
 
 def _is_called_ct(path: Path) -> bool:
@@ -439,27 +438,6 @@ def _copies_told(cases: Sequence[Case | Refusal]) -> list[Case | Refusal]:
 
 def _give() -> Said:
     return said("give a folder or file with a CT as {}", titles())
-
-
-def _nothing(source: Path, places: Sequence[Place], format: InputFormat) -> InputError:  # noqa: A002
-    unwanted, ignored = sum(p.unwanted for p in places), sum(p.ignored for p in places)
-    if unwanted:
-        return InputError(
-            source,
-            said("it holds no {} image, but {} of another format", ours(format), unwanted),
-            "leave --format out, or correct it",
-        )
-    missing = [warning for place in places for warning in place.warnings]
-    if missing:
-        return InputError(source, said("it contains no image, and {}", missing[0]), _give())
-    if ignored and not (source.is_file() and places[0].named_by_file):
-        none = (
-            ours("its only file is not an") if ignored == 1 else said("none of its {} files is an", ignored)
-        )
-        return InputError(source, said("{} image that can be read", none), _give())
-    return InputError(
-        source, "it contains no image" if source.is_dir() else "it is not an image that can be read", _give()
-    )
 
 
 def _notes(source: Path, surveyed: Sequence[Place], places: Sequence[Place]) -> list[Said]:

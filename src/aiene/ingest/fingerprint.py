@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, os_reason, said
+from aiene.errors import reading
 from aiene.geometry.grid import Grid, Volume
 from aiene.hashing import digest, file_sha256, joined_sha256
 from aiene.ingest.formats import detached_files
@@ -77,12 +77,8 @@ def file_hash(file: Path) -> str:
     ------
     InputError : it cannot be read.
     """
-    try:
+    with reading(file):
         return file_sha256(file)
-    except OSError as error:
-        raise InputError(
-            file, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
 
 
 def voxels_sha256(volume: Volume) -> str:

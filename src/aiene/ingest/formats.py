@@ -154,11 +154,8 @@ def claimed_volume(path: Path) -> Format:
     for entry in formats():
         if entry.single_file and name.endswith(entry.endings):
             return entry
-    raise InputError(
-        path,
-        "its extension is not that of a supported format",
-        said("use {}", joined(", ", map(ours, volume_endings()))),
-    )
+    problem = "its extension is not that of a supported format"
+    raise InputError(path, problem, said("use {}", joined(", ", map(ours, volume_endings()))))
 
 
 def is_zip(head: Head) -> bool:

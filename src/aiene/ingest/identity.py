@@ -27,8 +27,7 @@ from aiene.errors import (
 )
 from aiene.ingest.case import Case, Refusal, iso_date
 from aiene.ingest.case_id import safe
-from aiene.ingest.dicom.header import Frame, StudyKey
-from aiene.ingest.dicom.scan import Scan
+from aiene.ingest.dicom.header import Frame, Scan, StudyKey
 from aiene.ingest.dicom.stack import group, lay_out
 from aiene.ingest.discovery import Place
 
@@ -86,13 +85,8 @@ def parse_id_rule(words: str | None) -> IdRule:
     try:
         return IdRule("regex", pattern=re.compile(words))
     except re.error as error:
-        raise UsageError(
-            said(
-                "--id-from {}: neither PatientID, folder:N nor a regular expression ({}).",
-                words,
-                library_reason(error),
-            )
-        ) from error
+        template = "--id-from {}: neither PatientID, folder:N nor a regular expression ({})."
+        raise UsageError(said(template, words, library_reason(error))) from error
 
 
 def named_by_rule(items: Sequence[Case | Refusal], rule: IdRule) -> list[Case | Refusal]:
@@ -120,7 +114,8 @@ def _named(item: Case | Refusal, rule: IdRule) -> Case | Refusal:
     except ProblemError as error:
         if isinstance(item, Refusal):
             return item  # it has a reason of its own
-        return Refusal(item.case_id, error.told, item.notes, item.aside, item.source, item.study)
+        kept = {name: getattr(item, name) for name in ("notes", "aside", "source", "study")}
+        return Refusal(item.case_id, error.told, **kept)
     return replace(item, case_id=safe(name), patient=safe(patient))
 
 
@@ -245,7 +240,6 @@ def _name(group: Sequence[Case | Refusal], taken: set[str]) -> str:
 
 
 def _that_counts(group: dict[int, Case | Refusal], timepoint: Timepoint) -> tuple[int, str]:
-    """Which CT of a patient counts, and by what rule."""
     usable = {n: item for n, item in group.items() if isinstance(item, Case)} or group
     order = sorted(usable, key=lambda n: (usable[n].date == "", usable[n].date, usable[n].case_id))
     dated = [n for n in order if usable[n].date]
@@ -314,20 +308,19 @@ def _as_one(source: Path, places: Sequence[Place], with_dicom: Sequence[Place]) 
         scan=_union(*(place.scan for place in with_dicom)),
         warnings=tuple(dict.fromkeys(w for place in with_dicom for w in place.warnings)),
     )
-    return [together, *(replace(p, scan=Scan(())) if p in with_dicom else p for p in places)]
+    return [together, *(replace(p, scan=Scan()) if p in with_dicom else p for p in places)]
 
 
 def _union(*scans: Scan) -> Scan:
     return Scan(
-        tuple(f for s in scans for f in s.frames),
-        tuple(o for s in scans for o in s.others),
-        tuple(d for s in scans for d in s.damaged),
-        tuple(d for s in scans for d in s.directories),
+        [f for s in scans for f in s.frames],
+        [o for s in scans for o in s.others],
+        [d for s in scans for d in s.damaged],
+        [d for s in scans for d in s.directories],
     )
 
 
 def _shared_series(source: Path, places: Sequence[Place]) -> dict[_Series, _Shared]:
-    """The series that lie in more than one place."""
     parts: dict[_Series, dict[int, list[Frame]]] = defaultdict(lambda: defaultdict(list))
     for number, place in enumerate(places):
         for frame in place.scan.frames:
@@ -340,7 +333,6 @@ def _shared_series(source: Path, places: Sequence[Place]) -> dict[_Series, _Shar
 
 
 def _how(source: Path, parts: Sequence[list[Frame]]) -> _How:
-    """How the parts of a series go together."""
     images = [{(frame.sop_uid, frame.index) for frame in part} for part in parts]
     every = set().union(*images)
     if all(image == every for image in images):
@@ -356,17 +348,16 @@ def _how(source: Path, parts: Sequence[list[Frame]]) -> _How:
 
 def _move(study: StudyKey, to: Place, origin: Place) -> tuple[Place, Place]:
     """What one place holds of a study, moved to another."""
-    moving = Scan(
-        tuple(f for f in origin.scan.frames if f.study_key == study),
-        tuple(o for o in origin.scan.others if o.study_key == study),
+    moving, staying = (
+        Scan(
+            [f for f in origin.scan.frames if (f.study_key == study) is moves],
+            [o for o in origin.scan.others if (o.study_key == study) is moves],
+        )
+        for moves in (True, False)
     )
     if not moving.frames and not moving.others:  # it went with another series of the study
         return to, origin
-    staying = replace(
-        origin.scan,
-        frames=tuple(f for f in origin.scan.frames if f.study_key != study),
-        others=tuple(o for o in origin.scan.others if o.study_key != study),
-    )
+    staying.damaged, staying.directories = origin.scan.damaged, origin.scan.directories
     template = "{}: its part of a series was joined with that of {}"
     note = said(template, file_name(origin.path), file_name(to.path))
     return (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, Volume, corner_indices
 
 Matrix = npt.NDArray[np.float64]
 
@@ -78,9 +78,8 @@ def on_rectangle(array: npt.NDArray[Any], affine: Matrix, square: Squared) -> Vo
     if square.snaps:
         return Volume(array, Grid.from_affine(_about_the_middle(affine, size, square.vectors), size))
     inverse = np.linalg.inv(square.vectors)
-    corners = (
-        _corners(size) @ affine[:3, :3].T @ inverse.T
-    )  # in steps of the new lattice, from the old origin
+    # in steps of the new lattice, from the old origin
+    corners = corner_indices(size) @ affine[:3, :3].T @ inverse.T
     low = np.floor(corners.min(axis=0) + 1e-6)
     wide: tuple[int, int, int] = tuple(int(n) for n in np.ceil(corners.max(axis=0) - 1e-6) - low + 1)  # type: ignore[assignment]
     target = np.eye(4)
@@ -110,7 +109,7 @@ def _squared(affine: Matrix, size: tuple[int, int, int], vectors: Matrix) -> Squ
     units = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = np.abs(units.T @ units)[np.triu_indices(3, 1)]
     middle = (np.array(size) - 1) / 2
-    off = (_corners(size) - middle) @ (affine[:3, :3] - vectors).T
+    off = (corner_indices(size) - middle) @ (affine[:3, :3] - vectors).T
     return Squared(
         vectors=vectors,
         angle_degrees=float(np.degrees(np.arcsin(np.clip(cosines, 0, 1)).max())),
@@ -126,25 +125,11 @@ def _about_the_middle(affine: Matrix, size: tuple[int, int, int], vectors: Matri
     return snapped
 
 
-def _corners(size: tuple[int, int, int]) -> Matrix:
-    corners: Matrix = np.array(list(np.ndindex(2, 2, 2)), dtype=np.float64) * (np.array(size) - 1)
-    return corners
-
-
 # Stored numbers to the two types in which HU travel: int16 where nothing is lost, else float32.
 
 
 PIXEL_TYPES: Final = {
-    "i1": 0,
-    "u1": 1,
-    "i2": 2,
-    "u2": 3,
-    "i4": 4,
-    "u4": 5,
-    "i8": 6,
-    "u8": 7,
-    "f4": 8,
-    "f8": 9,
+    kind: number for number, kind in enumerate(("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"))
 }
 """SimpleITK's numbers of the pixel types, with which the published resampling fills."""
 
@@ -169,9 +154,8 @@ def narrow(values: npt.NDArray[Any], slope: float = 1.0, intercept: float = 0.0)
     if plain and values.dtype == np.dtype("=i2"):
         return values
     result: npt.NDArray[Any] = np.zeros(values.shape, dtype=np.int16)
-    with np.errstate(
-        over="ignore", invalid="ignore"
-    ):  # what float32 cannot hold becomes infinite, and is found
+    # what float32 cannot hold becomes infinite, and is found
+    with np.errstate(over="ignore", invalid="ignore"):
         for k, plane in enumerate(values):
             hu = plane if plain else plane.astype(np.float64) * slope + intercept
             if result.dtype == np.int16 and not fits_int16(hu):

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from aiene.errors import InputError, Said, case_name, file_name, joined, os_reason, ours, said
-from aiene.geometry.grid import Grid, Volume
+from aiene.errors import InputError, Said, case_name, file_name, joined, ours, reading, said
+from aiene.geometry.grid import Grid, Volume, corner_indices
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import AffineRule, Case
 from aiene.ingest.formats import claimed_volume, volume_endings
@@ -116,12 +116,8 @@ def read_mask(path: Path, *, like: Grid, affine: AffineRule = "auto") -> Volume:
         direction cosine), or holds values that are no labels: probabilities, negative numbers, NaN.
     """
     format_ = claimed_volume(path)
-    try:
+    with reading(path):
         volume = format_.read(Case(path.name, format_.name, (path,), affine=affine)).volume
-    except OSError as error:
-        raise InputError(
-            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
     return on_grid(path, volume, like)
 
 
@@ -236,8 +232,7 @@ def _reordering(mask: Grid, like: Grid) -> npt.NDArray[np.float64] | None:
         abs(turn) @ like.size, mask.size
     ):
         return None
-    last = np.array(like.size) - 1
-    corners = np.array(list(np.ndindex(2, 2, 2))) * last
+    corners = corner_indices(like.size)
     reached = corners @ turn.T + order[:3, 3]
     if (reached < 0).any() or (reached > np.array(mask.size) - 1).any():
         return None

@@ -42,15 +42,9 @@ MAX_RATIO: Final = 200
 _SMALL: Final = 1 << 30
 _SPARE: Final = 256 << 20  # bytes left free on the disk of temporary files
 _BROKEN: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
-    ValueError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError,
     struct.error,
-)
+)  # fmt: skip
 _Member = tuple[ZipInfo, PurePosixPath]
 
 
@@ -161,25 +155,18 @@ def _parts(archive: Path, info: ZipInfo) -> list[str]:
     name = info.orig_filename.split("\0")[0].replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or (parts and parts[0][1:2] == ":"):
-        raise InputError(
-            archive,
-            "a name in it leads out of the archive, as in an attack",
-            "ask whoever made it, or make it again",
-        )
+        problem = "a name in it leads out of the archive, as in an attack"
+        raise InputError(archive, problem, "ask whoever made it, or make it again")
     return parts
 
 
 def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None:
-    """Refuse what would fill the disk."""
     full = sum(info.file_size for info, _ in members)
     packed = sum(info.compress_size for info, _ in members)
     packed = min(packed, archive.stat().st_size)  # members may overlap in the file
     if full > _SMALL and full > MAX_RATIO * max(packed, 1):
-        raise InputError(
-            archive,
-            said("it would expand {} times, like a decompression bomb", full // max(packed, 1)),
-            "unpack it yourself if you trust it",
-        )
+        problem = said("it would expand {} times, like a decompression bomb", full // max(packed, 1))
+        raise InputError(archive, problem, "unpack it yourself if you trust it")
     free = shutil.disk_usage(folder).free - _SPARE
     if full > free:
         raise InputError(
@@ -194,7 +181,7 @@ def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None
 def _unpack(file: ZipFile, info: ZipInfo, target: Path) -> None:
     """Write one file; zipfile itself reads no more than was promised and checks the sum."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with file.open(info) as source, target.open("xb") as sink:
+    with file.open(info) as source, target.open("wb") as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
@@ -224,33 +211,23 @@ def unpack(archive: Path, target: Path, wanted: Iterable[str]) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             entries = opened.infolist()
-            _check(archive, entries)
-            for entry in entries:
+            if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+                raise ModelError(archive, "is far too large for a model", _REMEDY)
+            for path, entry in [(_inside(archive, entry), entry) for entry in entries]:
                 if entry.filename.endswith(endings):
-                    _write(opened, entry, target)
+                    _unpack(opened, entry, target / path)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise ModelError(archive, "is not a ZIP file, or is damaged or encrypted", _REMEDY) from error
     except OSError as error:
         raise ModelError(archive, "cannot be unpacked", _REMEDY) from error
 
 
-def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
-    if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_BYTES:
-        raise ModelError(archive, "is far too large for a model", _REMEDY)
-    for entry in entries:
-        path = PurePosixPath(entry.filename.replace("\\", "/"))
-        outside = path.is_absolute() or ".." in path.parts or ":" in entry.filename
-        if outside or stat.S_ISLNK(entry.external_attr >> 16):
-            problem = "holds a link, or a file that would lie outside the folder"
-            raise ModelError(archive, problem, _REMEDY)
-
-
-def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
-    """Copy at most the bytes that the entry announced: `zipfile` reads no further."""
-    file = target.joinpath(*PurePosixPath(entry.filename.replace("\\", "/")).parts)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with opened.open(entry) as source, file.open("wb") as sink:
-        shutil.copyfileobj(source, sink)
+def _inside(archive: Path, entry: ZipInfo) -> PurePosixPath:
+    path = PurePosixPath(entry.filename.replace("\\", "/"))
+    outside = path.is_absolute() or ".." in path.parts or ":" in entry.filename
+    if outside or stat.S_ISLNK(entry.external_attr >> 16):
+        raise ModelError(archive, "holds a link, or a file that would lie outside the folder", _REMEDY)
+    return path
 
 
 @contextmanager
@@ -310,11 +287,8 @@ def read_case(case: Case, *, room: Path | None = None) -> NativeCt:
             if case.members:
                 ct = replace(ct, source={**ct.source, **_within(case, lying_open)})
     except OSError as error:
-        raise InputError(
-            where,
-            said("it cannot be read ({})", os_reason(error)),
-            "check that it exists, and its permissions",
-        ) from error
+        problem = said("it cannot be read ({})", os_reason(error))
+        raise InputError(where, problem, "check that it exists, and its permissions") from error
     except UnicodeEncodeError as error:  # of a library that takes text alone for a name
         raise InputError(where, "its name or a folder's is not UTF-8", "rename it") from error
     except MemoryError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -138,59 +139,42 @@ def _write_notes(bundle: Bundle, file: Path, words: str) -> None:
     write_bytes(file, text.encode())
 
 
+def _template(name: str) -> dict[str, Any]:
+    """A file of a MONAI bundle; what is null in it depends on the segmenter."""
+    text = (resources.files("aiene.models") / "monai_export" / f"{name}.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    return content
+
+
 def _metadata(bundle: Bundle, segmenter: Segmenter, labels: dict[str, Any]) -> dict[str, Any]:
     card, patch = bundle.card, list(segmenter.plan.patch)
-    return {
-        "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
-        "meta_schema_20220324.json",
+    content = _template("metadata")
+    data = content["network_data_format"]
+    hu = card.segmenter.intensities == "hu"
+    data["inputs"]["image"] |= {
+        "format": "hounsfield" if hu else "magnitude",
+        "spatial_shape": patch,
+        "value_range": [-1024, 3071] if hu else [0, 1],
+    }
+    data["outputs"]["pred"] |= {
+        "num_channels": segmenter.plan.classes,
+        "spatial_shape": patch,
+        "channel_def": {str(value): name for name, value in labels.items() if isinstance(value, int)},
+    }
+    return content | {
         "version": card.version,
         "changelog": {card.version: f"written by aiene {version()}"},
-        "monai_version": "1.5.0",
         "pytorch_version": str(torch.__version__).split("+")[0],
-        "numpy_version": "2.0.0",
-        "required_packages_version": {"dynamic-network-architectures": "0.3.1", "nibabel": "5.3.0"},
         "name": f"AI-ENE segmenter, {card.name}",
-        "task": "Lymph nodes and primary tumour of the head and neck in a prepared crop of a CT",
         "description": f"{card.notice} {card.intended_use} {_RESEARCH}",
-        "authors": "see the bundle's provenance",
         "copyright": f"licence {card.licence}",
         "intended_use": card.intended_use,
-        "network_data_format": {
-            "inputs": {
-                "image": {
-                    "type": "image",
-                    "format": "hounsfield" if card.segmenter.intensities == "hu" else "magnitude",
-                    "modality": "CT",
-                    "num_channels": 1,
-                    "spatial_shape": patch,
-                    "dtype": "float32",
-                    "value_range": [-1024, 3071] if card.segmenter.intensities == "hu" else [0, 1],
-                    "is_patch_data": True,
-                    "channel_def": {"0": "CT"},
-                }
-            },
-            "outputs": {
-                "pred": {
-                    "type": "image",
-                    "format": "segmentation",
-                    "num_channels": segmenter.plan.classes,
-                    "spatial_shape": patch,
-                    "dtype": "float32",
-                    "value_range": [0, 1],
-                    "is_patch_data": True,
-                    "channel_def": {
-                        str(value): name for name, value in labels.items() if isinstance(value, int)
-                    },
-                }
-            },
-        },
     }
 
 
 def _inference(bundle: Bundle, segmenter: Segmenter, plans: dict[str, Any]) -> dict[str, Any]:
     """What `monai.bundle run` reads: the network by its class, monai's sliding window, the mirror images."""
-    configuration = next(iter(plans["configurations"].values()))
-    architecture = configuration["architecture"]
+    architecture = next(iter(plans["configurations"].values()))["architecture"]
     imported = set(architecture["_kw_requires_import"])
     words = {
         name: f"$__import__('pydoc').locate('{value}')" if name in imported and value is not None else value
@@ -198,58 +182,16 @@ def _inference(bundle: Bundle, segmenter: Segmenter, plans: dict[str, Any]) -> d
     }
     axes = segmenter.mirror_axes
     mirrors = [[], *([a + 2 for a in c] for n in range(1, len(axes) + 1) for c in combinations(axes, n))]
+    content = _template("inference")
     overlap = 1 - bundle.card.segmenter.step_size
-    return {
-        "imports": ["$import glob", "$import os", "$import torch"],
-        "bundle_root": ".",
-        "dataset_dir": "images",
-        "output_dir": "labels",
-        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "mirrors": mirrors,
-        "network_def": {
-            "_target_": architecture["network_class_name"],
-            "input_channels": 1,
-            "num_classes": segmenter.plan.classes,
-            "deep_supervision": False,
-            **words,
-        },
-        "network": "$@network_def.to(@device).eval()",
-        "load": "$@network.load_state_dict(torch.load(os.path.join(@bundle_root, 'models', 'model.pt'), "
-        "map_location=@device, weights_only=True))",
-        "sliding": {
-            "_target_": "SlidingWindowInferer",
-            "roi_size": list(segmenter.plan.patch),
-            "sw_batch_size": 1,
-            "overlap": overlap,
-            "mode": "gaussian",
-            "sigma_scale": 0.125,
-        },
-        "mirrored": "$lambda t: sum(torch.flip(@network(torch.flip(t, a)), a) for a in @mirrors) "
-        "/ len(@mirrors)",
-        "inferer": "$lambda image: @sliding(image, @mirrored)",
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "LoadImage", "image_only": True, "ensure_channel_first": True},
-                {"_target_": "Transpose", "indices": [0, 3, 2, 1]},
-                {"_target_": "EnsureType", "device": "@device"},
-            ],
-        },
-        "saver": {
-            "_target_": "SaveImage",
-            "output_dir": "@output_dir",
-            "output_postfix": "labels",
-            "output_dtype": "$__import__('numpy').uint8",
-            "resample": False,
-            "separate_folder": False,
-        },
-        "one": "$lambda file: (lambda image: @saver(torch.argmax(@inferer(image[None])[0], 0, keepdim=True)"
-        ".permute(0, 3, 2, 1), meta_data=image.meta))(@preprocessing(file))",
-        "run": [
-            "$@load",
-            "$[@one(file) for file in sorted(glob.glob(os.path.join(@dataset_dir, '*.nii.gz')))]",
-        ],
+    content["sliding"] |= {"roi_size": list(segmenter.plan.patch), "overlap": overlap}
+    network = {
+        "_target_": architecture["network_class_name"],
+        "input_channels": 1,
+        "num_classes": segmenter.plan.classes,
+        "deep_supervision": False,
     }
+    return content | {"mirrors": mirrors, "network_def": {**network, **words}}
 
 
 def _figures(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:

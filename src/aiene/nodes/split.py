@@ -12,7 +12,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 from scipy import ndimage
 
-from aiene.geometry.grid import Grid, Volume, nearest_voxels
+from aiene.geometry.grid import Block, Grid, Volume, bounding_box, nearest_voxels
 from aiene.nodes.node import SMALLEST_SEED, Axes, FgLabels, Node, foreground
 
 BoolArray = npt.NDArray[np.bool_]
@@ -151,11 +151,9 @@ def _to_cubes(mask: BoolArray, spacing: tuple[float, float, float]) -> BoolArray
 
 def _cut(mask: BoolArray) -> BoolArray:
     """The smallest block that holds the mask; axes do not depend on where it lies."""
-    hit = np.argwhere(mask)
-    if hit.size == 0:
-        return np.zeros((1, 1, 1), dtype=np.bool_)  # also where nothing of a thin node is left at 1 mm
-    low, high = hit.min(axis=0), hit.max(axis=0) + 1
-    return mask[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+    block = bounding_box(mask)
+    # also where nothing of a thin node is left at 1 mm
+    return np.zeros((1, 1, 1), dtype=np.bool_) if block is None else mask[block]
 
 
 def _largest_slice(mask: BoolArray, axis: int) -> BoolArray:
@@ -164,8 +162,6 @@ def _largest_slice(mask: BoolArray, axis: int) -> BoolArray:
     plane: BoolArray = slices[int(slices.sum(axis=(1, 2)).argmax())]
     return plane
 
-
-Block = tuple[slice, slice, slice]
 
 SEED_DISTANCE = 2.0
 """Seeds lie nearer to the mask than this, in voxels: the mask and one layer around it, corners included."""
@@ -229,7 +225,6 @@ def _watershed_in_seeds(mask: BoolArray) -> npt.NDArray[np.int64]:
 
 
 def _large_enough(seeds: BoolArray) -> BoolArray:
-    """The seeds whose face-connected component has enough voxels."""
     components, _ = ndimage.label(seeds)
     enough = np.bincount(components.ravel()) >= SMALLEST_SEED
     enough[0] = False
@@ -285,13 +280,14 @@ def touches_border(mask: BoolArray) -> bool:
 
 def padded_block(mask: BoolArray, margin: tuple[int, int, int]) -> Block | None:
     """The bounding box of a mask and a margin around it, within the array; None for an empty mask."""
-    spans = []
-    for axis, (size, more) in enumerate(zip(mask.shape, margin, strict=True)):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if hit.size == 0:
-            return None
-        spans.append(slice(max(int(hit[0]) - more, 0), min(int(hit[-1]) + 1 + more, size)))
-    return spans[0], spans[1], spans[2]
+    block = bounding_box(mask)
+    if block is None:
+        return None
+    z, y, x = (
+        slice(max(span.start - more, 0), min(span.stop + more, size))
+        for span, more, size in zip(block, margin, mask.shape, strict=True)
+    )
+    return z, y, x
 
 
 Points = npt.NDArray[np.float64]

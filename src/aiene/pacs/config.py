@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -89,22 +89,17 @@ class PeerTls(_Strict):
 
 
 def _load(context: ssl.SSLContext, certificate: Path | None, key: Path | None, ca: Path | None) -> None:
-    try:
-        if certificate is not None:
-            context.load_cert_chain(certificate, key)
-    except OSError as error:  # ssl.SSLError is one
-        problem = (
-            "it is not a certificate with its key in PEM format"
-            if certificate and certificate.is_file()
-            else "no such file"
-        )
-        raise InputError(certificate or "", problem, "correct tls in the configuration") from error
-    try:
-        if ca is not None:
-            context.load_verify_locations(ca)
-    except OSError as error:
-        problem = "it is not a certificate in PEM format" if ca and ca.is_file() else "no such file"
-        raise InputError(ca or "", problem, "correct tls in the configuration") from error
+    uses: tuple[tuple[Path | None, Callable[[Path], None], str], ...] = (
+        (certificate, lambda file: context.load_cert_chain(file, key), "a certificate with its key"),
+        (ca, context.load_verify_locations, "a certificate"),
+    )
+    for file, use, what in uses:
+        try:
+            if file is not None:
+                use(file)
+        except OSError as error:  # ssl.SSLError is one
+            problem = f"it is not {what} in PEM format" if file and file.is_file() else "no such file"
+            raise InputError(file or "", problem, "correct tls in the configuration") from error
 
 
 def is_loopback(host: str) -> bool:

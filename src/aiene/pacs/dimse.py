@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -139,6 +140,11 @@ class PeerError(ProblemError):
         self.args = (problem, remedy, passing)
         self.passing = passing
 
+    @classmethod
+    def of(cls, peer: Peer, problem: str, remedy: str, passing: bool = False) -> Self:
+        """Of the peer at an address."""
+        return cls(f"{peer.address}: {problem}", remedy, passing)
+
 
 class NoClassError(PeerError):
     """A peer that we reach, and that accepts none of the classes which an association asked for."""
@@ -230,54 +236,41 @@ def _refusal(found: Association, peer: Peer, own_title: str) -> PeerError:
         )
         # a caller that it does not know stays unknown, whatever "transient" it says
         passing = primitive.result == _TRANSIENT and source != _SERVICE_USER
-        return PeerError(f"{peer.address}: {problem.format(**words)}", remedy.format(**words), passing)
+        return PeerError.of(peer, problem.format(**words), remedy.format(**words), passing)
     if found.rejected_contexts and not found.accepted_contexts:
         names = sorted({str(UID(str(cx.abstract_syntax)).name) for cx in found.rejected_contexts})
-        return NoClassError(
-            f"{peer.address}: it accepts none of {', '.join(names)}",
-            "allow these classes in its configuration",
-        )
+        problem = f"it accepts none of {', '.join(names)}"
+        return NoClassError.of(peer, problem, "allow these classes in its configuration")
     return _unreachable(peer)
 
 
 def _unreachable(peer: Peer) -> PeerError:
     """Look at the port once, by hand, since pynetdicom does not tell why there was no connection."""
+    told = partial(PeerError.of, peer)
     try:
         with socket.create_connection((peer.host, peer.port or 0), timeout=peer.timeout_s) as there:
             if peer.tls is not None:
                 with peer.tls.context().wrap_socket(there, server_hostname=peer.host) as secured:
                     secured.settimeout(peer.timeout_s)
-                    if (
-                        secured.version() == "TLSv1.3"
-                    ):  # a refused client certificate shows with the first read
+                    if secured.version() == "TLSv1.3":
                         secured.settimeout(1.0)
-                        secured.recv(1)
+                        secured.recv(1)  # a refused client certificate shows with the first read
     except ssl.SSLCertVerificationError as error:
-        return PeerError(
-            f"{peer.address}: its certificate is refused ({error.verify_message})",
-            "correct tls.ca of the peer",
-        )
+        return told(f"its certificate is refused ({error.verify_message})", "correct tls.ca of the peer")
     except TimeoutError:
         if peer.tls is None:
-            return PeerError(f"{peer.address}: no answer", "check host, port and firewall", passing=True)
+            return told("no answer", "check host, port and firewall", passing=True)
     except ConnectionRefusedError:
-        return PeerError(
-            f"{peer.address}: nothing listens there", "check host and port, or start it", passing=True
-        )
+        return told("nothing listens there", "check host and port, or start it", passing=True)
     except socket.gaierror:
-        return PeerError(f"{peer.address}: there is no host of this name", "correct the host", passing=True)
+        return told("there is no host of this name", "correct the host", passing=True)
     except ssl.SSLError as error:
         why = (error.reason or "no TLS").replace("_", " ").lower()
-        return PeerError(
-            f"{peer.address}: TLS failed ({why})", "check that both sides speak TLS and trust each other"
-        )
+        return told(f"TLS failed ({why})", "check that both sides speak TLS and trust each other")
     except OSError as error:
-        return PeerError(f"{peer.address}: {error.strerror or error}", "check host and network", passing=True)
-    return PeerError(
-        f"{peer.address}: it closed the connection without a DICOM answer",
-        "check that the port speaks DICOM, with TLS or without as configured",
-        passing=True,
-    )
+        return told(str(error.strerror or error), "check host and network", passing=True)
+    remedy = "check that the port speaks DICOM, with TLS or without as configured"
+    return told("it closed the connection without a DICOM answer", remedy, passing=True)
 
 
 FIND: Final = "1.2.840.10008.5.1.4.1.2.2.1"  # Study Root Query/Retrieve, FIND
@@ -332,7 +325,7 @@ def _store(found: Any, item: Outgoing, is_taken: bool) -> Delivery:
     return Delivery(item, kind, reason)
 
 
-def judge(status: int, comment: str = "") -> tuple[Literal["accepted", "there", "refused", "unreached"], str]:
+def judge(status: int, comment: str = "") -> tuple[Status, str]:
     """What the status of a C-STORE response means (PS3.4 B.2.3, PS3.7 C)."""
     said = f" ({comment})" if comment else ""
     if status == _SUCCESS:
@@ -393,11 +386,8 @@ def _refused_query(code: int | None, comment: str) -> PeerError:
     if code is None:
         return PeerError("the archive ended the connection while it was asked", "try again", passing=True)
     said = f": {comment}" if comment else ""
-    return PeerError(
-        f"the archive refused the query (status {code:04X}{said})",
-        "check what it allows us to ask",
-        passing=code >> 8 == 0xA7,
-    )
+    problem = f"the archive refused the query (status {code:04X}{said})"
+    return PeerError(problem, "check what it allows us to ask", passing=code >> 8 == 0xA7)
 
 
 def echo(peer: Peer, own_title: str) -> None:
@@ -410,8 +400,6 @@ def echo(peer: Peer, own_title: str) -> None:
     with associated(peer, own_title, [context("1.2.840.10008.1.1")]) as found:
         status = found.send_c_echo().get("Status")
     if status != _SUCCESS:
-        raise PeerError(
-            f"{peer.address}: it did not answer C-ECHO with success",
-            "look at its log",
-            passing=status is None,
+        raise PeerError.of(
+            peer, "it did not answer C-ECHO with success", "look at its log", passing=status is None
         )

@@ -112,8 +112,6 @@ class BadRequestError(Exception):
 
 
 class _Stow(Quiet):
-    """Takes requests to store."""
-
     receiver: Receiver
     trail: Trail
     has_room: Callable[[], bool]
@@ -140,7 +138,11 @@ class _Stow(Quiet):
         failed: list[tuple[str, int]] = []
         try:
             for part in parts(self._body(), self.headers.get("Content-Type", "")):
-                self._take(part, study, stored, failed)
+                try:
+                    stored.append(self.receiver.take(part, expected_study=study))
+                except NotKeptError as error:
+                    self.trail.event("not_kept", address=self.client_address[0], reason=str(error))
+                    failed.append((error.sop_instance_uid, 0xA700 if error.lack else 0xC000))
         except (BadRequestError, OSError) as error:
             if not stored:
                 self.answer(400, str(error).encode(), "text/plain")
@@ -152,15 +154,6 @@ class _Stow(Quiet):
             )
         code = 200 if not failed else 202 if stored else 409
         self.answer(code, json.dumps(_told(stored, failed)).encode(), "application/dicom+json")
-
-    def _take(
-        self, part: bytes, study: str | None, stored: list[Taken], failed: list[tuple[str, int]]
-    ) -> None:
-        try:
-            stored.append(self.receiver.take(part, expected_study=study))
-        except NotKeptError as error:
-            self.trail.event("not_kept", address=self.client_address[0], reason=str(error))
-            failed.append((error.sop_instance_uid, 0xA700 if error.lack else 0xC000))
 
     def _body(self) -> Iterator[bytes]:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
@@ -257,19 +250,11 @@ def _told(stored: list[Taken], failed: list[tuple[str, int]]) -> dict[str, Any]:
 
     answer: dict[str, Any] = {}
     if stored:
-        answer["00081199"] = {
-            "vr": "SQ",
-            "Value": [
-                {"00081150": uid(t.sop_class_uid), "00081155": uid(t.sop_instance_uid)} for t in stored
-            ],
-        }
+        items = [{"00081150": uid(t.sop_class_uid), "00081155": uid(t.sop_instance_uid)} for t in stored]
+        answer["00081199"] = {"vr": "SQ", "Value": items}
     if failed:
-        answer["00081198"] = {
-            "vr": "SQ",
-            "Value": [
-                {"00081155": uid(name), "00081197": {"vr": "US", "Value": [code]}} for name, code in failed
-            ],
-        }
+        items = [{"00081155": uid(uid_), "00081197": {"vr": "US", "Value": [code]}} for uid_, code in failed]
+        answer["00081198"] = {"vr": "SQ", "Value": items}
     return answer
 
 
@@ -325,32 +310,25 @@ def snapshot(queue: Queue, *, show_uids: bool = False) -> dict[str, Any]:
     }
 
 
+_TOTALS: Final = {
+    "received": ("instances_received", "Objects received."),
+    "sent": ("studies_done", "Studies that were sent back."),
+    "failed": ("studies_failed", "Studies that failed."),
+    "objects_sent": ("objects_sent", "Objects that archives accepted."),
+    "seconds": ("study_seconds", "Seconds from the last image to the end of the work, over all studies."),
+}
+"""By counter of the queue, its name and its meaning in Prometheus."""
+
+
 def prometheus(queue: Queue) -> str:
     """Figures in Prometheus' text format, version 0.0.4."""
     counters, studies = queue.counters(), queue.studies()
     told = [
-        ("aiene_instances_received_total", "counter", "Objects received.", counters.get("received", 0)),
-        ("aiene_studies_done_total", "counter", "Studies that were sent back.", counters.get("sent", 0)),
-        ("aiene_studies_failed_total", "counter", "Studies that failed.", counters.get("failed", 0)),
-        (
-            "aiene_objects_sent_total",
-            "counter",
-            "Objects that archives accepted.",
-            counters.get("objects_sent", 0),
-        ),
-        (
-            "aiene_study_seconds_total",
-            "counter",
-            "Seconds from the last image to the end of the work, over all studies.",
-            counters.get("seconds", 0),
-        ),
-        (
-            "aiene_queue_length",
-            "gauge",
-            "Studies that are not done.",
-            sum(s.state not in ("sent", "failed") for s in studies),
-        ),
+        (f"aiene_{name}_total", "counter", words, counters.get(counter, 0))
+        for counter, (name, words) in _TOTALS.items()
     ]
+    waiting = sum(s.state not in ("sent", "failed") for s in studies)
+    told.append(("aiene_queue_length", "gauge", "Studies that are not done.", waiting))
     lines = []
     for name, kind, words, value in told:
         lines += [f"# HELP {name} {words}", f"# TYPE {name} {kind}", f"{name} {value:.17g}"]
@@ -383,25 +361,27 @@ def page(queue: Queue) -> str:
 
 
 class _Status(Quiet):
-    """Shows the queue."""
-
     queue: Queue
 
     def do_GET(self) -> None:
         """The page, the figures, or the same as JSON."""
-        place = self.path.split("?", 1)[0]
+        shown = _SHOWN_AT.get(self.path.split("?", 1)[0])
         if not self.is_allowed:
             self.answer(401, b"", "text/plain")
-        elif place == "/":
-            self.answer(200, page(self.queue).encode(), "text/html; charset=utf-8")
-        elif place == "/status.json":
-            self.answer(200, json.dumps(snapshot(self.queue)).encode(), "application/json")
-        elif place == "/metrics":
-            self.answer(200, prometheus(self.queue).encode(), "text/plain; version=0.0.4; charset=utf-8")
-        else:
+        elif shown is None:
             self.answer(404, b"", "text/plain")
+        else:
+            made, kind = shown
+            self.answer(200, made(self.queue).encode(), kind)
 
     do_HEAD = do_GET  # noqa: N815 (the name in http.server)
+
+
+_SHOWN_AT: Final[dict[str, tuple[Callable[[Queue], str], str]]] = {
+    "/": (page, "text/html; charset=utf-8"),
+    "/status.json": (lambda queue: json.dumps(snapshot(queue)), "application/json"),
+    "/metrics": (prometheus, "text/plain; version=0.0.4; charset=utf-8"),
+}
 
 
 def status_port(settings: WebPort, queue: Queue) -> HttpPort:

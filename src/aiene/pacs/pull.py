@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -237,10 +237,8 @@ def _told(answers: Iterator[tuple[Dataset, Any]]) -> str:
     if code is None or code in _PENDING:
         raise PeerError("the archive ended the connection", "try again", passing=True)
     if code == 0xA801:
-        raise PeerError(
-            "the archive does not know where to send (move destination unknown)",
-            "enter our AE title, host and port in its configuration",
-        )
+        problem = "the archive does not know where to send (move destination unknown)"
+        raise PeerError(problem, "enter our AE title, host and port in its configuration")
     failed = int(last.get("NumberOfFailedSuboperations") or 0)
     if code == 0x0000 and not failed:
         return ""
@@ -313,11 +311,8 @@ def read_list(file: Path) -> list[Wanted]:
         if not filters:
             raise InputError(file, f"line {line} names no study", "fill it in, or remove the line")
         if any(_WILD.search(value) for _, value in filters):
-            raise InputError(
-                file,
-                f"line {line} holds *, ? or \\, which archives treat as wildcards",
-                "name one study per line",
-            )
+            problem = f"line {line} holds *, ? or \\, which archives treat as wildcards"
+            raise InputError(file, problem, "name one study per line")
         found.setdefault(filters, Wanted(filters, line))
     if not found:
         raise InputError(file, "it has no rows", remedy)
@@ -418,45 +413,40 @@ class Choice:
         )
 
 
+@dataclass
 class _Pull:
-    def __init__(
-        self,
-        archive: Archive,
-        out: Path,
-        choice: Choice,
-        on_row: Callable[[PulledRow], None],
-        sleep: Callable[[float], None],
-    ) -> None:
-        self._archive, self._out, self._choice = archive, out, choice
-        self._on_row, self._sleep = on_row, sleep
-        self._owned = Owned(out)
-        self._done: set[str] = set()
-        self.rows: list[PulledRow] = []
+    archive: Archive
+    owned: Owned
+    choice: Choice
+    on_row: Callable[[PulledRow], None]
+    sleep: Callable[[float], None]
+    done: set[str] = field(default_factory=set)
+    rows: list[PulledRow] = field(default_factory=list)
 
     def take(self, wanted: Wanted) -> None:
         """Every series that a question finds."""
         try:
-            studies = self._again(lambda: self._archive.studies(dict(wanted.filters)))
-            series = [s for uid in studies for s in self._again(partial(self._archive.series, uid))]
+            studies = self._again(lambda: self.archive.studies(dict(wanted.filters)))
+            series = [s for uid in studies for s in self._again(partial(self.archive.series, uid))]
         except PeerError as error:
             self._tell(PulledRow(wanted.words, "failed", str(error)))
             if not error.passing:
                 raise
             return
-        taken = [s for s in series if self._choice.takes(s)]
+        taken = [s for s in series if self.choice.takes(s)]
         if not taken:
             other = ", ".join(sorted({s.modality for s in series}))
-            fits_not = f"no {self._choice.modality} that fits, but {other}"
+            fits_not = f"no {self.choice.modality} that fits, but {other}"
             reason = fits_not if other else "no such study in the archive"
             self._tell(PulledRow(wanted.words, "not_found", reason))
         for found in taken:
-            if found.series not in self._done:
-                self._done.add(found.series)
+            if found.series not in self.done:
+                self.done.add(found.series)
                 self._tell(self._one(wanted, found))
 
     def _one(self, wanted: Wanted, found: FoundSeries) -> PulledRow:
         place = f"study-{_hash(found.study)}/series-{_hash(found.series)}"
-        folder = self._out / place
+        folder = self.owned.root / place
         there = {f.stem for f in folder.glob("*.dcm")}
         if there and found.instances is not None and len(there) >= found.instances:
             return PulledRow(wanted.words, "already_there", "", place, found.instances, len(there))
@@ -479,38 +469,38 @@ class _Pull:
             there.add(name)
 
         try:
-            told = self._again(lambda: self._archive.retrieve(found, keep))
+            told = self._again(lambda: self.archive.retrieve(found, keep))
         except PeerError as error:
             if lack:
                 raise lack[0] from error
             return PulledRow(wanted.words, "failed", str(error), place, found.instances, len(there))
         if lack:
             raise lack[0]
-        if self._choice.rate > 0:
-            self._sleep(max(0.0, len(there) / self._choice.rate - (time.monotonic() - began)))
+        if self.choice.rate > 0:
+            self.sleep(max(0.0, len(there) / self.choice.rate - (time.monotonic() - began)))
         return _judged(wanted.words, place, found.instances, len(there), told, strangers)
 
     def _again(self, ask: Callable[[], Answer]) -> Answer:
-        for attempt in range(1, self._choice.tries + 1):
+        for attempt in range(1, self.choice.tries + 1):
             try:
                 return ask()
             except PeerError as error:
-                if not error.passing or attempt == self._choice.tries:
+                if not error.passing or attempt == self.choice.tries:
                     raise
-                self._sleep(pause_s(attempt))
+                self.sleep(pause_s(attempt))
         raise AssertionError("unreachable: tries is at least 1")
 
     def _tell(self, row: PulledRow) -> None:
         self.rows.append(row)
-        self._on_row(row)
+        self.on_row(row)
         self.write()
 
     def write(self) -> None:
         """Both tables, as far as the pull is."""
-        head = [field.name for field in fields(PulledRow)]
-        self._owned.write(self._out / CSV, rows_bytes([head, *map(astuple, self.rows)]))
+        head = [column.name for column in fields(PulledRow)]
+        self.owned.write(self.owned.root / CSV, rows_bytes([head, *map(astuple, self.rows)]))
         rows = [asdict(row) for row in self.rows]
-        self._owned.write_json(self._out / JSON, {"format": 1, "series": rows})
+        self.owned.write_json(self.owned.root / JSON, {"format": 1, "series": rows})
 
 
 def pull(
@@ -533,8 +523,8 @@ def pull(
     UsageError : a table of the user's lies in the place of ours.
     """
     make_folder(out, private=True)
-    Owned(out).check(CSV, JSON)
-    work = _Pull(archive, out, choice, on_row, sleep)
+    work = _Pull(archive, Owned(out), choice, on_row, sleep)
+    work.owned.check(CSV, JSON)
     for question in wanted:
         work.take(question)
     return PullSummary(tuple(work.rows))
@@ -543,7 +533,6 @@ def pull(
 def _judged(
     words: str, place: str, expected: int | None, arrived: int, told: str, strangers: int
 ) -> PulledRow:
-    """What to say of a series, by what came and not by what the archive said."""
     more = f"; {strangers} instances of other series were not kept" if strangers else ""
     said = told or "the archive said success"
     status: Status = "incomplete" if told else "ok"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
@@ -39,18 +39,6 @@ FIRST_PAUSE_S: Final = 2.0
 LONGEST_PAUSE_S: Final = 3600.0
 
 
-class Ledger(Protocol):
-    """What we know that an archive has."""
-
-    def has(self, item: Outgoing) -> bool:
-        """Whether the archive has said so of these bytes."""
-        ...
-
-    def add(self, item: Outgoing) -> None:
-        """The archive says so now."""
-        ...
-
-
 def pause_s(tries: int) -> float:
     """How long to wait after so many tries in vain: 2 s, doubled each time, an hour at most."""
     return float(min(FIRST_PAUSE_S * 2 ** max(0, tries - 1), LONGEST_PAUSE_S))
@@ -60,21 +48,22 @@ def push(
     objects: Sequence[Outgoing],
     peer: Peer,
     own_title: str,
-    ledger: Ledger,
     *,
+    has: Callable[[Outgoing], bool] = lambda _: False,
+    on_kept: Callable[[Outgoing], object] = lambda _: None,
     tries: int = 1,
-    on_delivery: Callable[[Delivery], None] = lambda _: None,
     on_pause: Callable[[str, float], None] = lambda _reason, _seconds: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> list[Delivery]:
     """Send what the archive has not.
 
-    The archive is asked first. Where it answers no queries, the ledger counts.
+    The archive is asked first. Where it answers no queries, `has` counts.
 
     Parameters
     ----------
     own_title : our AE title.
-    ledger : is told of every object that the archive has.
+    has : whether the archive has said before that it has these bytes.
+    on_kept : told of every object that the archive has.
     tries : how often, where the reason may pass by itself; a caller that is refused for good is not.
     on_pause : told the reason before each pause, and its length.
 
@@ -86,14 +75,13 @@ def push(
 
     def tell(delivery: Delivery) -> None:
         if delivery.is_there:
-            ledger.add(delivery.object)
-        on_delivery(delivery)
+            on_kept(delivery.object)
 
     for attempt in range(1, tries + 1):
         left = [o for o in objects if id(o) not in done or done[id(o)].status == "unreached"]
         passing, reason = True, ""
         try:
-            for delivery in _once(left, peer, own_title, ledger, tell):
+            for delivery in _once(left, peer, own_title, has, tell):
                 done[id(delivery.object)] = delivery
         except PeerError as error:
             passing, reason = error.passing, str(error)
@@ -109,14 +97,18 @@ def push(
 
 
 def _once(
-    objects: Sequence[Outgoing], peer: Peer, own_title: str, ledger: Ledger, tell: Callable[[Delivery], None]
+    objects: Sequence[Outgoing],
+    peer: Peer,
+    own_title: str,
+    has: Callable[[Outgoing], bool],
+    tell: Callable[[Delivery], None],
 ) -> list[Delivery]:
     web = WebArchive(peer) if peer.url is not None else None
     there = web.there_already(objects) if web else there_already(objects, peer, own_title)
     found = [
         Delivery(item, "there")
         for item in objects
-        if (ledger.has(item) if there is None else item.sop_instance in there)
+        if (has(item) if there is None else item.sop_instance in there)
     ]
     for delivery in found:
         tell(delivery)
@@ -226,12 +218,9 @@ def _request(found: Any, objects: Sequence[Outgoing], uid: str, peer: Peer) -> N
     status, _ = found.send_n_action(information, 1, PUSH_MODEL, _INSTANCE)
     code = status.get("Status")
     if code != 0x0000:
-        raise PeerError(
-            f"{peer.address}: it refused the request for storage commitment"
-            + ("" if code is None else f" (status {code:04X})"),
-            "look at its log",
-            passing=code is None,
-        )
+        status = "" if code is None else f" (status {code:04X})"
+        problem = f"it refused the request for storage commitment{status}"
+        raise PeerError.of(peer, problem, "look at its log", passing=code is None)
 
 
 CSV: Final = "push.csv"
@@ -304,9 +293,6 @@ class _Table:
         row = self._rows.get((self._peer, self._name(item)))
         return row is not None and row["status"] in ("accepted", "there") and row["sha256"] == item.sha256
 
-    def add(self, item: Outgoing) -> None:
-        """Kept in memory; `write` tells of it."""
-
     def write(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             name = self._name(delivery.object)
@@ -351,7 +337,7 @@ def push_run(
         )
     objects = [read_outgoing(file) for file in files]
     table = _Table(out, peer.address)
-    deliveries = push(objects, peer, own_title, table, tries=tries, on_pause=on_pause, sleep=sleep)
+    deliveries = push(objects, peer, own_title, has=table.has, tries=tries, on_pause=on_pause, sleep=sleep)
     said = ""
     if commitment is not None:
         deliveries, said = _committed(deliveries, peer, own_title, commitment)

@@ -396,12 +396,8 @@ class Service:
         ):
             return
         self._tell(study, "running")
-        self._busy = study, self._submit(study)
-
-    def _submit(self, study: Study) -> Future[Outcome]:
-        if self._crew is None:
-            self._crew = self._new_crew()
-        return self._crew.submit(self._work, self._settings, study.name, study.generation)
+        self._crew = self._crew or self._new_crew()
+        self._busy = study, self._crew.submit(self._work, self._settings, study.name, study.generation)
 
     def _stop_crew(self) -> None:
         if self._crew is not None:

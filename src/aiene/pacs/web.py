@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 from xml.etree import ElementTree
 
@@ -145,25 +146,22 @@ class WebArchive:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
-        errors, name = self._errors, self._peer.address
+        errors, told = self._errors, partial(PeerError.of, self._peer)
         try:
             yield
         except errors.SSLError as error:
-            raise PeerError(
-                f"{name}: its certificate or TLS is refused", "correct tls of the peer"
-            ) from error
+            raise told("its certificate or TLS is refused", "correct tls of the peer") from error
         except (errors.Timeout, errors.ChunkedEncodingError) as error:
-            raise PeerError(f"{name}: no answer in time", "check that it works", passing=True) from error
+            raise told("no answer in time", "check that it works", passing=True) from error
         except errors.ConnectionError as error:
-            raise PeerError(f"{name}: nothing answers there", "check host and port", passing=True) from error
+            raise told("nothing answers there", "check host and port", passing=True) from error
         except (errors.InvalidURL, errors.JSONDecodeError, ValueError) as error:
-            raise PeerError(
-                f"{name}: its answer is not that of a DICOMweb service", "correct the url of the peer"
-            ) from error
+            problem = "its answer is not that of a DICOMweb service"
+            raise told(problem, "correct the url of the peer") from error
 
     def _refusal(self, code: int) -> PeerError:
         problem, remedy = _HTTP.get(code, (f"it refused the request ({code})", "look at its log"))
-        return PeerError(f"{self._peer.address}: {problem}", remedy, passing=code in _PASSING)
+        return PeerError.of(self._peer, problem, remedy, passing=code in _PASSING)
 
 
 def _parts(objects: Sequence[Outgoing], boundary: str) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ RunStudy = Callable[[Settings, Store, str], RunSummary]
 
 
 class _Sent:
-    """The queue's word on what an archive has, as a ledger."""
+    """The queue's word on what an archive has."""
 
     def __init__(self, queue: Queue, store: Store, peer: str, study: str) -> None:
         self._queue, self._store, self._peer, self._study = queue, store, peer, study
@@ -108,8 +108,8 @@ def _send(settings: Settings, store: Store, queue: Queue, name: str, files: list
     later = refused = note = ""
     for peer_name in settings.send_to:
         peer = settings.peers[peer_name]
-        ledger = _Sent(queue, store, peer_name, name)
-        found = push(objects, peer, settings.listen.ae_title, ledger) if objects else []
+        sent, title = _Sent(queue, store, peer_name, name), settings.listen.ae_title
+        found = push(objects, peer, title, has=sent.has, on_kept=sent.add) if objects else []
         queue.count("objects_sent", sum(d.status == "accepted" for d in found))
         counts.append((peer_name, sum(d.is_there for d in found)))
         later = later or _first(found, "unreached", peer_name)

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from aiene.phantom.shapes import Field, Pose, ellipsoid_distance
+from aiene.phantom.anatomy import Field, Pose, ellipsoid_distance
 
 Side = Literal["left", "right", "midline"]
 Fields = tuple[Field, Field, Field]

@@ -13,7 +13,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from aiene.geometry.grid import Grid, Triple, Volume
-from aiene.phantom.body import Anatomy, build_anatomy
+from aiene.phantom.anatomy import Anatomy, Field, Pose, Tissue, build_anatomy, draw_pose
 from aiene.phantom.lesions import (
     DISPLACEMENT_REACH,
     Fields,
@@ -23,7 +23,6 @@ from aiene.phantom.lesions import (
     plant,
     pushed_back,
 )
-from aiene.phantom.shapes import Field, Pose, Shape, Tissue, draw_pose
 
 AIR_HU = -1000.0
 _SKIN_HU = 15.0
@@ -85,10 +84,9 @@ def render_slab(
     soft = _soft_fields(pose, lesions, points, hard, voxel_mm)
     body = _body_distance(anatomy, soft)
     hu = _flesh(anatomy, body, soft)
-    painter = _Painter(voxel_mm)
     for tissue in anatomy.tissues:
         if tissue.layer == "soft":
-            painter.paint(hu, tissue, soft, body)
+            _paint(hu, tissue, soft, body, voxel_mm)
     labels = np.zeros(hu.shape, dtype=np.uint8)
     numbers = np.zeros(hu.shape, dtype=np.uint8)
     _plant(lesions, points, hu, labels, numbers, voxel_mm)
@@ -96,7 +94,7 @@ def render_slab(
     covered = np.zeros(hu.shape, dtype=bool)
     for tissue in anatomy.tissues:
         if tissue.layer == "hard":
-            painter.paint(hu, tissue, hard, body, covered)
+            _paint(hu, tissue, hard, body, voxel_mm, covered)
     outside = np.clip(0.5 + body / np.float32(max(0.8, voxel_mm)), 0, 1)
     hu += outside * (np.float32(AIR_HU) - hu)
     if table:
@@ -114,17 +112,13 @@ def hard_clearance(
     q = pose.canonical(points_lps).astype(np.float32)
     fields = (q[:, 0], q[:, 1], q[:, 2])
     free = -(_body_distance(anatomy, fields) + 3.0)
-    for tissue in anatomy.tissues:
-        if tissue.layer == "hard" and _near(tissue.shape, q):
+    for tissue in (one for one in anatomy.tissues if one.layer == "hard"):
+        low, high = tissue.shape.bounds()
+        if ((q > low - 5) & (q < high + 5)).all(axis=1).any():
             free = np.minimum(free, tissue.shape.distance(*fields))
     skull = anatomy.brain.distance(*fields) - np.float32(_SKULL_MM)
     clear: npt.NDArray[np.float64] = np.minimum(free, skull).astype(np.float64)
     return clear
-
-
-def _near(shape: Shape, points: npt.NDArray[np.float32]) -> bool:
-    low, high = shape.bounds()
-    return bool(((points > low - 5) & (points < high + 5)).all(axis=1).any())
 
 
 def _soft_fields(pose: Pose, lesions: list[Lesion], points: Fields, hard: Fields, voxel_mm: float) -> Fields:
@@ -177,34 +171,28 @@ def _flesh(anatomy: Anatomy, body: Field, fields: Fields) -> Field:
     return hu
 
 
-class _Painter:
-    """Blends tissues into HU, each within the box that it can reach."""
-
-    def __init__(self, voxel_mm: float) -> None:
-        self._voxel_mm = voxel_mm
-
-    def paint(
-        self,
-        hu: Field,
-        tissue: Tissue,
-        fields: Fields,
-        body: Field,
-        covered: npt.NDArray[np.bool_] | None = None,
-    ) -> None:
-        """Paint one tissue in place; note in `covered` where it now is."""
-        width = max(tissue.edge_mm, self._voxel_mm)
-        low, high = tissue.shape.bounds()
-        box = _box_of(fields, low - width, high + width, self._voxel_mm)
-        if box is None:
-            return
-        x, y, z = (f[box] for f in fields)
-        d = np.maximum(tissue.shape.distance(x, y, z), body[box] + np.float32(1.5))
-        inside = np.clip(0.5 - d / np.float32(width), 0, 1)
-        value = tissue.hu(d, z) if callable(tissue.hu) else np.float32(tissue.hu)
-        part = hu[box]
-        part += inside * (value - part)
-        if covered is not None:
-            covered[box] |= d < 0
+def _paint(
+    hu: Field,
+    tissue: Tissue,
+    fields: Fields,
+    body: Field,
+    voxel_mm: float,
+    covered: npt.NDArray[np.bool_] | None = None,
+) -> None:
+    """Blend one tissue in place, within the box that it can reach; note in `covered` where it now is."""
+    width = max(tissue.edge_mm, voxel_mm)
+    low, high = tissue.shape.bounds()
+    box = _box_of(fields, low - width, high + width, voxel_mm)
+    if box is None:
+        return
+    x, y, z = (f[box] for f in fields)
+    d = np.maximum(tissue.shape.distance(x, y, z), body[box] + np.float32(1.5))
+    inside = np.clip(0.5 - d / np.float32(width), 0, 1)
+    value = tissue.hu(d, z) if callable(tissue.hu) else np.float32(tissue.hu)
+    part = hu[box]
+    part += inside * (value - part)
+    if covered is not None:
+        covered[box] |= d < 0
 
 
 def _box_of(

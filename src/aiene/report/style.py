@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene.errors import need
@@ -23,36 +24,7 @@ INK = "#222222"
 FAINT = "#767676"
 RULE = "#d0d0d0"
 ALARM = "#9a3b00"
-
-RC: dict[str, Any] = {
-    "font.family": ["DejaVu Sans"],
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.labelsize": 9.0,
-    "axes.edgecolor": INK,
-    "axes.linewidth": 0.8,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": True,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "legend.handlelength": 3.2,
-    "lines.linewidth": 1.5,
-    "hatch.linewidth": 0.6,
-    "path.simplify": False,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "svg.fonttype": "none",  # text stays text, so that it can be searched and read aloud
-    "svg.hashsalt": "aiene",  # the same ids, so the same bytes, on each run
-}
+STYLE = Path(__file__).with_name("aiene.mplstyle")
 
 COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#000000", "#009E73", "#CC79A7", "#56B4E9")
 DASHES: tuple[Any, ...] = (
@@ -181,15 +153,12 @@ def render(figure: document.Figure, stamp: str = "") -> Picture:
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         mpl.rcParams.update(mpl.rcParamsDefault)  # not the user's own settings: the bytes would differ
-        mpl.rcParams.update(RC)
+        mpl.rcParams.update(mpl.rc_params_from_file(STYLE, use_default_template=False))
         drawing = figure.draw()
         if stamp:
             stamp_figure(drawing, stamp)
         drawing.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         drawing.savefig(png, format="png", dpi=PNG_DPI, metadata={"Software": None})
-    return Picture(_with_fallback_fonts(svg.getvalue()), png.getvalue())
-
-
-def _with_fallback_fonts(svg: bytes) -> bytes:
-    """Fonts that measure the same stand in where DejaVu Sans is not installed."""
-    return svg.replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+    # fonts that measure the same stand in where DejaVu Sans is not installed
+    shown = svg.getvalue().replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
+    return Picture(shown, png.getvalue())

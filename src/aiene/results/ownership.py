@@ -123,14 +123,8 @@ class Owned:
         claimed = _WHOLE in self._noted().get(f"{name}/", ())
         empty = not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir()))
         if self._behind_a_link(folder) or not (claimed or empty):
-            raise UsageError(
-                said(
-                    "{} in {}: the folder there was not made by aiene; {}.",
-                    ours(name),
-                    _shown(self.root),
-                    ours(_MOVE),
-                )
-            )
+            template = "{} in {}: the folder there was not made by aiene; {}."
+            raise UsageError(said(template, ours(name), _shown(self.root), ours(_MOVE)))
         if not claimed:
             self._note({f"{name}/": _WHOLE})
         make_folder(folder)
@@ -388,14 +382,8 @@ def refuse_files_within(out: Path, files: Iterable[Path], what: str) -> None:
         if folder not in looked:
             looked[folder] = is_within(folder, out)
         if looked[folder]:
-            raise UsageError(
-                said(
-                    "{}, {}, is in the folder for the results ({}); choose another with -o.",
-                    file_name(file),
-                    ours(what),
-                    _shown(out),
-                )
-            )
+            template = "{}, {}, is in the folder for the results ({}); choose another with -o."
+            raise UsageError(said(template, file_name(file), ours(what), _shown(out)))
 
 
 def is_within(path: Path, folder: Path) -> bool:

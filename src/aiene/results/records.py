@@ -241,7 +241,6 @@ def node_warnings(
 
 
 def _names(nodes: Iterable[str]) -> Said:
-    """Names that we gave to nodes."""
     return joined(", ", map(ours, sorted(nodes)))
 
 

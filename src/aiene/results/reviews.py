@@ -89,11 +89,8 @@ def check_reader(name: str) -> str:
     UsageError : it cannot be one.
     """
     if name.lower() == AGREEMENT:
-        raise UsageError(
-            said(
-                "--reader {}: this name is taken by the folder of the comparison; choose another.", ours(name)
-            )
-        )
+        template = "--reader {}: this name is taken by the folder of the comparison; choose another."
+        raise UsageError(said(template, ours(name)))
     if not _READER.fullmatch(name):
         raise UsageError("--reader: letters, digits, . _ and - only, at most 64; it names a folder.")
     return name

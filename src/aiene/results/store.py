@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from aiene.csv_tables import table_bytes
-from aiene.errors import InputError, OutputError, UsageError, file_name, joined, os_reason, ours, said
+from aiene.errors import InputError, OutputError, UsageError, file_name, joined, ours, reading, said
 from aiene.geometry.grid import RigidTransform
 from aiene.nodes.node import CountingRule
 from aiene.results import tables
@@ -208,12 +208,8 @@ class RunStore:
         """
         folder, content = self.case_folder(case_id), {}
         for file in sorted(path for name in (*_MAPS, *_KEPT) if (path := folder / name).is_file()):
-            try:
+            with reading(file, "run the case again"):
                 content[file.name] = file.read_bytes()
-            except OSError as error:
-                raise InputError(
-                    file, said("it cannot be read ({})", os_reason(error)), "run the case again"
-                ) from error
         return content
 
     def told(self) -> tuple[list[CaseResult], bool]:
@@ -228,12 +224,8 @@ class RunStore:
         """
         records = list(self.records().values())
         if not records:
-            raise UsageError(
-                said(
-                    "{}: there are no results of a run; name the results folder of aiene run.",
-                    file_name(self.root),
-                )
-            )
+            template = "{}: there are no results of a run; name the results folder of aiene run."
+            raise UsageError(said(template, file_name(self.root)))
         names = {case["case_id"] for record in records for case in record.get("cases", ())}
         if any("cases" not in record for record in records):
             names |= {folder.name for folder in self.cases.glob("*") if (folder / CASE).is_file()}
@@ -244,12 +236,6 @@ class RunStore:
         parts = max(record.get("selection", {}).get("num_parts", 1) for record in records)
         ended = [record for record in records if record.get("status") == "finished"]
         return results, len(ended) == len(records) and len(records) >= parts
-
-    def write_cases_table(self, results: Iterable[CaseResult]) -> Path:
-        """Write `cases.csv`; its path."""
-        path = self.root / "cases.csv"
-        self.owned.write(path, table_bytes(tables.cases_table(sorted(results, key=_by_id))))
-        return path
 
     def write_tables(
         self,
@@ -273,22 +259,22 @@ class RunStore:
         Path of each table by name: `cases`, `nodes`, `patients`, `prediction`.
         """
         made = {
+            "cases": tables.cases_table(sorted(results, key=_by_id)),
             "nodes": tables.nodes_table(results, axes=axes, rule=rule),
             "patients": tables.patients_table(results, model=model, rule=rule),
         }
-        paths = {"cases": self.write_cases_table(results)}
+        paths = {name: self.root / f"{name}.csv" for name in made}
         for name, table in made.items():
-            paths[name] = self.root / f"{name}.csv"
             self.owned.write(paths[name], table_bytes(table))
-        if parquet:
-            made["cases"] = tables.cases_table(sorted(results, key=_by_id))
-            for name, table in made.items():
+            if parquet:
                 self.owned.write(self.root / f"{name}.parquet", tables.parquet_bytes(table))
         published = tables.published_table(results, axes=axes)
         if len(published) and now is not None:
-            paths["prediction"] = self._prediction_path(now)
+            stamp = now.strftime("%Y%m%d_%H%M%S")
+            folder = self.root / "prediction_list" / f"predictions_{stamp}"
+            paths["prediction"] = folder / f"prediction_{stamp}.csv"
             self.owned.refuse(paths["prediction"])
-            make_folder(paths["prediction"].parent)
+            make_folder(folder)
             self.owned.write(paths["prediction"], table_bytes(published))
         return paths
 
@@ -311,12 +297,7 @@ class RunStore:
             stack.callback(shutil.rmtree, partial, ignore_errors=True)
             yield partial
 
-    def _prediction_path(self, now: datetime) -> Path:
-        stamp = now.strftime("%Y%m%d_%H%M%S")
-        return self.root / "prediction_list" / f"predictions_{stamp}" / f"prediction_{stamp}.csv"
-
     def _records(self) -> list[Path]:
-        """The records of runs that lie here and are ours."""
         return [file for file in self._record_files() if self.owned.owns(file)]
 
     def _record_files(self) -> list[Path]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
 
 import pandas as pd
 
@@ -16,41 +16,44 @@ from aiene.nodes.node import CountingRule
 from aiene.results.records import CaseResult, NodeResult
 
 PUBLISHED = (
-    "case_id",
-    "node",
-    "pos",
-    "ene",
-    "ene_classification",
-    "tumor_volume_after_dilation",
-    "tumor_volume_before_dilation",
-)
+    "case_id", "node", "pos", "ene", "ene_classification",
+    "tumor_volume_after_dilation", "tumor_volume_before_dilation",
+)  # fmt: skip
 """Columns of the published table, in its order."""
 
 AXES = (
-    "short_axis_axial",
-    "short_axis_coronal",
-    "short_axis_sagittal",
-    "long_axis_axial",
-    "long_axis_coronal",
-    "long_axis_sagittal",
-    "largest_short_axis",
-)
+    "short_axis_axial", "short_axis_coronal", "short_axis_sagittal",
+    "long_axis_axial", "long_axis_coronal", "long_axis_sagittal", "largest_short_axis",
+)  # fmt: skip
 """Its further columns with `--include-short-axes`."""
 
-_NODE_COLUMNS = (
-    "name",
-    "side",
-    "centroid_x_mm",
-    "centroid_y_mm",
-    "centroid_z_mm",
-    "native_volume_mm3",
-    "native_long_axis_mm",
-    "native_short_axis_mm",
-    "counts",
-    "ene_entropy_bits",
-    "touches_crop_border",
-    "touches_ct_border",
-)
+_NODE_COLUMNS: Final[dict[str, Callable[[NodeResult], Any]]] = {
+    "name": lambda node: node.name,
+    "side": lambda node: node.side,
+    "centroid_x_mm": lambda node: node.centroid_lps_mm[0],
+    "centroid_y_mm": lambda node: node.centroid_lps_mm[1],
+    "centroid_z_mm": lambda node: node.centroid_lps_mm[2],
+    "native_volume_mm3": lambda node: node.native_volume_mm3,
+    "native_long_axis_mm": lambda node: node.native_long_axis_mm,
+    "native_short_axis_mm": lambda node: node.native_short_axis_mm,
+    "counts": lambda node: int(node.counts),
+    "ene_entropy_bits": lambda node: entropy_bits(node.ene),
+    "touches_crop_border": lambda node: node.touches_crop_border,
+    "touches_ct_border": lambda node: node.touches_ct_border,
+}
+"""Columns of `nodes.csv` after the published ones."""
+
+_COUNTS: Final[dict[str, Callable[[CaseResult], Any]]] = {
+    "n_ai_ene": lambda case: case.n_ai_ene,
+    "n_ai_nodes": lambda case: len(case.nodes),
+    "n_left": lambda case: _on_side(case, "left"),
+    "n_right": lambda case: _on_side(case, "right"),
+    "max_ene": lambda case: max((n.ene for n in case.nodes if n.ene is not None and n.counts), default=None),
+    "largest_node_mm3": lambda case: max((node.native_volume_mm3 for node in case.nodes), default=0.0),
+    "total_node_mm3": lambda case: sum(node.native_volume_mm3 for node in case.nodes),
+    "primary_found": lambda case: case.has_primary,
+}
+"""What `patients.csv` counts; empty of a failed case."""
 
 
 def published_table(results: Iterable[CaseResult], *, axes: bool) -> pd.DataFrame:
@@ -83,7 +86,7 @@ def nodes_table(results: Iterable[CaseResult], *, axes: bool, rule: CountingRule
     `ene_entropy_bits` is the entropy of the ENE probability: 0 certain, 1 undecided.
     """
     rows = [
-        {**_published_row(result, node), **_native_row(node)}
+        {**_published_row(result, node), **{name: value(node) for name, value in _NODE_COLUMNS.items()}}
         for result in sorted(results, key=lambda r: r.case_id.encode())
         for node in result.nodes
     ]
@@ -101,7 +104,10 @@ def patients_table(results: Iterable[CaseResult], *, model: str, rule: CountingR
     """
     rows = [
         {
-            **_patient_row(result),
+            "patient_id": result.patient or result.case_id,
+            "case_id": result.case_id,
+            "status": result.status,
+            **({} if result.status == "failed" else {n: count(result) for n, count in _COUNTS.items()}),
             "ai_model": model,
             "ai_threshold": rule.ene_threshold,
             "ai_pos_from": rule.pos_from,
@@ -111,24 +117,8 @@ def patients_table(results: Iterable[CaseResult], *, model: str, rule: CountingR
         for result, others in by_patient(results)
         if result.status != "skipped"
     ]
-    columns = [
-        "patient_id",
-        "case_id",
-        "status",
-        "n_ai_ene",
-        "n_ai_nodes",
-        "n_left",
-        "n_right",
-        "max_ene",
-        "largest_node_mm3",
-        "total_node_mm3",
-        "primary_found",
-        "ai_model",
-        "ai_threshold",
-        "ai_pos_from",
-        "ct_date",
-        "other_cases",
-    ]
+    columns = ["patient_id", "case_id", "status", *_COUNTS]
+    columns += ["ai_model", "ai_threshold", "ai_pos_from", "ct_date", "other_cases"]
     counts = dict.fromkeys(("n_ai_ene", "n_ai_nodes", "n_left", "n_right"), "Int64")
     return _rounded(pd.DataFrame(rows, columns=columns).astype(counts), rule)
 
@@ -208,46 +198,8 @@ def _published_row(result: CaseResult, node: NodeResult) -> dict[str, Any]:
     }
 
 
-def _native_row(node: NodeResult) -> dict[str, Any]:
-    x, y, z = node.centroid_lps_mm
-    return {
-        "name": node.name,
-        "side": node.side,
-        "centroid_x_mm": x,
-        "centroid_y_mm": y,
-        "centroid_z_mm": z,
-        "native_volume_mm3": node.native_volume_mm3,
-        "native_long_axis_mm": node.native_long_axis_mm,
-        "native_short_axis_mm": node.native_short_axis_mm,
-        "counts": int(node.counts),
-        "ene_entropy_bits": entropy_bits(node.ene),
-        "touches_crop_border": node.touches_crop_border,
-        "touches_ct_border": node.touches_ct_border,
-    }
-
-
-def _patient_row(result: CaseResult) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "patient_id": result.patient or result.case_id,
-        "case_id": result.case_id,
-        "status": result.status,
-    }
-    if result.status == "failed":
-        return row
-    volumes = [node.native_volume_mm3 for node in result.nodes]
-    probabilities = [node.ene for node in result.nodes if node.ene is not None and node.counts]
-    sides = [node.side for node in result.nodes]
-    return {
-        **row,
-        "n_ai_ene": result.n_ai_ene,
-        "n_ai_nodes": len(result.nodes),
-        "n_left": sides.count("left") if result.sides_known else None,
-        "n_right": sides.count("right") if result.sides_known else None,
-        "max_ene": max(probabilities, default=None),
-        "largest_node_mm3": max(volumes, default=0.0),
-        "total_node_mm3": sum(volumes),
-        "primary_found": result.has_primary,
-    }
+def _on_side(case: CaseResult, side: str) -> int | None:
+    return sum(node.side == side for node in case.nodes) if case.sides_known else None
 
 
 def by_patient(results: Iterable[CaseResult]) -> list[tuple[CaseResult, tuple[CaseResult, ...]]]:

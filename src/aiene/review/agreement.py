@@ -14,7 +14,6 @@ import numpy.typing as npt
 from aiene.benchmark.metrics.classification import weighted_kappa
 from aiene.benchmark.metrics.segmentation import case_metrics
 from aiene.errors import UsageError
-from aiene.export.case import grid_of_facts
 from aiene.finished_runs import cases_of, read_labels, read_run
 from aiene.geometry.grid import Grid, bounding_box
 from aiene.nodes.node import GTVN
@@ -146,7 +145,7 @@ def _agreement(first: str, second: str, one: dict[str, Any], other: dict[str, An
 
 
 def _compared(case_id: str, one: tuple[CaseResult, Path], other: tuple[CaseResult, Path]) -> Compared:
-    grid: Grid = grid_of_facts(one[0].facts["native"])
+    grid: Grid = Grid.from_facts(one[0].facts["native"])
     maps = [read_labels(folder / "nodes.nii.gz", grid, np.uint16).array for _, folder in (one, other)]
     span = bounding_box((maps[0] > 0) | (maps[1] > 0))
     dice = assd = None

@@ -21,8 +21,7 @@ from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, OutputError, UsageError, need
 from aiene.results.nifti import nifti_bytes
 from aiene.results.reviews import StaleError
-from aiene.review.edits import Drawing, cut, fill, grow, interpolate, next_value
-from aiene.review.session import Change, Opened, Review
+from aiene.review.session import Change, Drawing, Opened, Review, cut, fill, grow, interpolate, next_value
 from aiene.viewer import embedded
 from aiene.viewer.case_page import about
 from aiene.viewer.scene import PRIMARY
@@ -249,7 +248,6 @@ def _whole(value: Any) -> int:
 
 
 def _value(value: Any) -> int:
-    """A value of the drawing; 0 for none."""
     number = _whole(value)
     if not 0 <= number <= PRIMARY:
         raise UsageError("a drawing cannot contain this value.")
@@ -267,7 +265,6 @@ def _voxel(value: Any, drawing: Drawing) -> tuple[int, int, int]:
 
 
 def _state(review: Review, opened: Opened) -> dict[str, Any]:
-    """What a page shows of a case: its nodes, numbers and versions, and the voxels."""
     result, scene = opened.result, opened.scene
     hidden = review.blind
     labels = scene.labels

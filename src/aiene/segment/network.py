@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +14,8 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.residual import BasicBlockD, BottleneckD
 from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from aiene.errors import ModelError, Said, joined, ours, said
 from aiene.segment.plans import REMEDY, Plan
@@ -105,11 +107,78 @@ def empty_network(plan: Plan) -> nn.Module:
             network = _NETWORKS[name](
                 input_channels=1, num_classes=plan.classes, deep_supervision=False, **arguments
             )
-            answer(network.eval(), torch.empty((1, 1, *plan.patch)))  # without numbers: do the sizes fit?
+        with _SizesAlone():  # do they fit each other?
+            answer(network.eval(), torch.empty((1, 1, *plan.patch), device="meta"))
     except (TypeError, ValueError, LookupError, RuntimeError, AssertionError, AttributeError) as error:
         problem = "its architecture block describes no network that fits its patch"
         raise ModelError(plan.file, problem, REMEDY) from error
     return network
+
+
+_KEEPS_SIZE = (functional.instance_norm, functional.batch_norm, functional.leaky_relu, functional.relu)
+
+
+class _SizesAlone(TorchFunctionMode):
+    """A pass on torch's meta device with the frequent layers by their sizes.
+
+    Torch's own meta kernels are written in Python and load its compiler: a second of each process.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.conv3d:
+            return _convolved(*args)
+        if func is torch.conv_transpose3d:
+            return _upsampled(*args)
+        if func is torch.cat and len({part.shape[2:] for part in args[0]}) == 1:
+            return _of_size(sum(part.shape[1] for part in args[0]), args[0][0].shape[2:])
+        if func in _KEEPS_SIZE:
+            if kwargs.get("use_input_stats") and args[0].shape[2:].numel() == 1:
+                raise ValueError("one voxel has no standard deviation")
+            return args[0]
+        if func is torch.Tensor.__iadd__ and args[0].shape == args[1].shape:
+            return args[0]
+        return func(*args, **kwargs)
+
+
+def _convolved(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    _bias: torch.Tensor | None,
+    strides: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> torch.Tensor:
+    if image.shape[1] != weight.shape[1] * groups or min(strides) < 1:
+        raise ValueError(f"channels {image.shape[1]}, weight {tuple(weight.shape)}, strides {strides}")
+    sizes = zip(image.shape[2:], weight.shape[2:], strides, padding, dilation, strict=True)
+    return _of_size(weight.shape[0], [(n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sizes])
+
+
+def _upsampled(
+    image: torch.Tensor,
+    weight: torch.Tensor,
+    _bias: torch.Tensor | None,
+    strides: tuple[int, ...],
+    padding: tuple[int, ...],
+    added: tuple[int, ...],
+    groups: int,
+    dilation: tuple[int, ...],
+) -> torch.Tensor:
+    if image.shape[1] != weight.shape[0] or min(strides) < 1:
+        raise ValueError(f"channels {image.shape[1]}, weight {tuple(weight.shape)}, strides {strides}")
+    sizes = zip(image.shape[2:], weight.shape[2:], strides, padding, added, dilation, strict=True)
+    shape = [(n - 1) * s - 2 * p + d * (k - 1) + more + 1 for n, k, s, p, more, d in sizes]
+    return _of_size(weight.shape[1] * groups, shape)
+
+
+def _of_size(channels: int, shape: Sequence[int]) -> torch.Tensor:
+    if min(shape) < 1:
+        raise ValueError(f"nothing is left: {shape}")
+    return torch.empty((1, channels, *shape), device="meta")
 
 
 def answer(network: nn.Module, tile: torch.Tensor) -> torch.Tensor:

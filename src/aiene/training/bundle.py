@@ -27,7 +27,7 @@ from aiene.models.bundle import (
     write_card,
 )
 from aiene.preprocess.profile import OPEN
-from aiene.results.atomic import make_folder, read_json, writing
+from aiene.results.atomic import make_folder, read_json, write_bytes, writing
 from aiene.results.ownership import refuse_overlap
 from aiene.segment.plans import Plan
 from aiene.segment.segmenter import load_segmenter, model_folder
@@ -253,16 +253,10 @@ def ground_of(out: Path, start_from: str | None, inputs: Mapping[str, Path | Non
     if start_from is not None:
         for place in (out, work):
             refuse_overlap(place, {"--from": base.path})
-    check_fits(base, out, _before(there, work))
-    return Ground(out, work, base, there)
-
-
-def _before(there: Bundle | None, work: Path) -> dict[str, str] | None:
-    """How the CTs are prepared of the bundle that lies there, or of a training that was begun."""
-    if there is not None:
-        return preparation_of(there)
     begun = ((read_json(work / name) or {}).get("preparation") for name in RECORDS.values())
-    return next((dict(found) for found in begun if isinstance(found, dict)), None)
+    before = next((dict(found) for found in begun if isinstance(found, dict)), None)
+    check_fits(base, out, before if there is None else preparation_of(there))
+    return Ground(out, work, base, there)
 
 
 def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bool) -> None:
@@ -287,6 +281,28 @@ def check_record(work: Path, which: str, record: Mapping[str, Any], *, go_on: bo
         )
     if go_on and not (work / MARKER).is_file():
         raise UsageError(f"{work.name} holds no training to continue; leave --continue out.")
+
+
+def check_same(record: Path, now: str, what: str, *, begun: bool = True) -> None:
+    """Whether what is trained on is what it was when the training was begun; noted for the next call.
+
+    Parameters
+    ----------
+    record : file of the hash in the work folder.
+    now : hash of what is trained on.
+    what : it in words: "the nodes or patients".
+    begun : there is a training to be taken up.
+
+    Raises
+    ------
+    UsageError : it has changed.
+    """
+    if begun and record.exists() and record.read_text(encoding="ascii") != now:
+        raise UsageError(
+            f"{what} have changed since {record.parent.name} was begun; choose another -o, or remove that "
+            "folder."
+        )
+    write_bytes(record, now.encode())
 
 
 _UNSTATED = {

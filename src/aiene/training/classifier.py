@@ -23,18 +23,32 @@ from aiene.csv_tables import unknown_case
 from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
 from aiene.models.bundle import Bundle
-from aiene.results.atomic import make_folder, read_json, write_bytes, write_json, writing
+from aiene.results.atomic import make_folder, read_json, write_json, writing
 from aiene.training.bundle import (
     RECORDS,
     Ground,
     Trained,
     assemble,
     check_record,
+    check_same,
     ground_of,
     preparation_identity,
     preparation_of,
 )
-from aiene.training.classifier_fit import FitSettings, Fitted, fit, logits_of
+from aiene.training.classifier_fit import (
+    FitSettings,
+    Fitted,
+    Floats,
+    Rule,
+    calibration_plot,
+    figures_of,
+    fit,
+    logits_of,
+    reliability,
+    sigmoid,
+    temperature,
+    threshold,
+)
 from aiene.training.dataset import (
     FEWEST_PATIENTS,
     LeftOut,
@@ -44,20 +58,11 @@ from aiene.training.dataset import (
     Step,
     check_folds,
     check_pairs,
+    find_pairs,
     fold_sizes,
     folds_of,
-    pairs_of,
     prepared_crops,
     read_crop,
-)
-from aiene.training.metrics import (
-    Rule,
-    calibration_plot,
-    figures_of,
-    reliability,
-    sigmoid,
-    temperature,
-    threshold,
 )
 from aiene.training.nodes import Example, NodeRow, examples_of, read_nodes
 from aiene.training.patients import PatientTable, read_patients
@@ -136,7 +141,7 @@ def _chosen_nodes(settings: ClassifierTraining, places: tuple[Path, ...], on_not
     by_case: dict[str, list[NodeRow]] = defaultdict(list)
     for row in read_nodes(settings.nodes):
         by_case[row.case_id].append(row)
-    pairs = pairs_of(settings.images, settings.labels, patients, places)
+    pairs = find_pairs(settings.images, settings.labels, patients, places)
     known = {pair.case_id for pair in pairs}
     for note in (*patients.notes, *patients.check_cases(known)):
         on_note(note)
@@ -229,14 +234,10 @@ def _note_nodes(work: Path, record: dict[str, Any], data: ClassifierData) -> Non
         )
         for e in data.examples
     ]
-    now, file = digest([nodes, data.fold_of]), work / "nodes.sha256"
-    if read_json(work / RECORDS["classifier"]) and file.exists() and file.read_text(encoding="ascii") != now:
-        raise UsageError(
-            f"the nodes or patients have changed since {work.name} was begun; choose another -o, or remove "
-            "that folder."
-        )
+    begun = bool(read_json(work / RECORDS["classifier"]))
+    now = digest([nodes, data.fold_of])
+    check_same(work / "nodes.sha256", now, "the nodes or patients", begun=begun)
     make_folder(work / "models")
-    write_bytes(file, now.encode())
     write_json(work / RECORDS["classifier"], record)
 
 
@@ -245,7 +246,6 @@ SMALL = DualNetWidths(
 )
 """Widths that train on two cores; those of the default bundle."""
 _FIGURE = "calibration_ene.png"
-Floats = npt.NDArray[np.float64]
 
 
 class _Outside(NamedTuple):

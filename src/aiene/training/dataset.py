@@ -178,7 +178,9 @@ OnStep = Callable[[Step], None]
 FEWEST_PATIENTS: Final = 5
 
 
-def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None) -> list[Pair]:
+def find_pairs(
+    images: Path, labels: Path, patients: PatientTable | None = None, places: Sequence[Path] = ()
+) -> list[Pair]:
     """Every CT of a folder with its label map; nothing is left unpaired.
 
     Of a review, what its reader is done with: the other CTs have no mask, and take no part.
@@ -189,9 +191,11 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         the case id.
     labels : folder of label maps by case id.
     patients : whose CT each is; a case that is not named is a patient of its own.
+    places : where the training writes.
 
     Raises
     ------
+    UsageError : a file lies where the training writes.
     TrainingDataError : every CT without labels, every label map without CT, every CT that cannot be used,
         every two CTs with one case id, in one list; also fewer than five patients.
     InputError : a folder that is not there, or holds no CT.
@@ -240,6 +244,9 @@ def find_pairs(images: Path, labels: Path, patients: PatientTable | None = None)
         problems = [said(f"There are {people} patients; training and an honest test need at least five.")]
     if problems:
         raise TrainingDataError(problems)
+    for place in places:
+        refuse_files_within(place, (file for pair in pairs for file in pair.case.files), "one of the CTs")
+        refuse_files_within(place, (pair.label for pair in pairs), "one of the label maps")
     return sorted(pairs, key=lambda pair: pair.case_id.encode())
 
 
@@ -456,18 +463,3 @@ def folds_of(strata: Mapping[str, str], table: PatientTable, seed: int) -> dict[
         return deal(strata, min(FOLDS, len(strata)), seed)
     check_folds(sorted(strata), table.fold_of, table.file)
     return {patient: table.fold_of[patient] for patient in strata}
-
-
-def pairs_of(images: Path, labels: Path, patients: PatientTable, places: tuple[Path, ...]) -> list[Pair]:
-    """The pairs of CT and label map, with the table of patients compared with them.
-
-    Raises
-    ------
-    TrainingDataError, InputError : as `find_pairs`, and rows of the table that fit no CT.
-    UsageError : a file lies where the training writes.
-    """
-    pairs = find_pairs(images, labels, patients)
-    for place in places:
-        refuse_files_within(place, (file for pair in pairs for file in pair.case.files), "one of the CTs")
-        refuse_files_within(place, (pair.label for pair in pairs), "one of the label maps")
-    return pairs

@@ -181,15 +181,11 @@ def main(job_file: Path) -> None:
     work = Path(job.work)
     keep_freed_memory()
     if job.processes == 0:
-        _helpers_as_threads()
+        # nnU-Net's pools of one process, each of which would load torch anew, become threads of this process
+        vars(get_context("spawn"))["Pool"] = ThreadPool
     if not (work / "planned.json").exists():
         _plan(job, work)
     _train(job, work)
-
-
-def _helpers_as_threads() -> None:
-    """nnU-Net's pools of one process, each of which would load torch anew, become threads of this process."""
-    vars(get_context("spawn"))["Pool"] = ThreadPool
 
 
 def _plan(job: Job, work: Path) -> None:
@@ -241,18 +237,14 @@ def _train(job: Job, work: Path) -> None:
     trainer.initialize()
     if job.start_checkpoint is not None:
         _load_weights(trainer, job)
-    maybe_load_checkpoint(trainer, job.go_on and _has_checkpoint(trainer), False)
+    begun = any(Path(trainer.output_folder).glob("checkpoint_*.pth"))
+    maybe_load_checkpoint(trainer, job.go_on and begun, False)
     trainer.save_checkpoint = _whole(trainer.save_checkpoint)
     _report(stage="start", epoch=int(trainer.current_epoch))
     trainer.run_training()
     _report(stage="validate")
     trainer.perform_actual_validation(False)
     _report(stage="done", folder=str(trainer.output_folder))
-
-
-def _has_checkpoint(trainer: Any) -> bool:
-    names = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
-    return any((Path(trainer.output_folder) / name).is_file() for name in names)
 
 
 def _whole(save: Any) -> Any:

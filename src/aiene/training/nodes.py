@@ -197,14 +197,10 @@ def _node_of(row: NodeRow, crop: TrainingCrop, nodes: Sequence[Node], names: Seq
     if row.point_lps_mm is None:
         return names.index(row.name) if row.name in names else None
     here = crop.to_native.inverse().apply(np.array(row.point_lps_mm))
-    distances = [_distance_mm(crop, node, here) for node in nodes]
+    grid = crop.labels.grid
+    distances = [np.linalg.norm(grid.points(np.argwhere(n.mask)) - here, axis=1).min() for n in nodes]
     nearest = int(np.argmin(distances)) if distances else -1
     return nearest if distances and distances[nearest] <= NEAR_MM else None
-
-
-def _distance_mm(crop: TrainingCrop, node: Node, point: npt.NDArray[np.float64]) -> float:
-    """From a point of the template's space to the nearest voxel centre of a node."""
-    return float(np.linalg.norm(crop.labels.grid.points(np.argwhere(node.mask)) - point, axis=1).min())
 
 
 def _example(crop: TrainingCrop, node: Node, name: str, row: NodeRow) -> Example:

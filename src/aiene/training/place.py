@@ -51,7 +51,10 @@ def locked(folder: Path) -> Iterator[int]:
     try:
         owner = _owner(descriptor)
         until = time.monotonic() + _PATIENCE_S
-        while not _taken(descriptor, owner):
+        while True:
+            had = try_lock(descriptor)
+            if not _is_alive(owner) if had is None else had:  # without locks the process id alone tells
+                break
             if _is_alive(owner) or time.monotonic() > until:
                 raise UsageError(
                     f"another training runs in {folder.name}{_said(owner)}; wait until it has ended, or "
@@ -69,11 +72,6 @@ def locked(folder: Path) -> Iterator[int]:
                 os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
-
-
-def _taken(descriptor: int, owner: dict[str, Any]) -> bool:
-    had = try_lock(descriptor)
-    return not _is_alive(owner) if had is None else had  # without locks the process id alone tells
 
 
 def _is_alive(owner: dict[str, Any]) -> bool:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import shutil
 import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from aiene.errors import TrainingDataError, UsageError, need
 from aiene.hashing import digest
@@ -15,6 +21,7 @@ from aiene.ingest.fingerprint import content_sha256
 from aiene.models.bundle import Bundle
 from aiene.results.atomic import make_folder, write_bytes, write_json, writing
 from aiene.results.ownership import refuse_overlap
+from aiene.segment.network import read_checkpoint
 from aiene.training.bundle import (
     RECORDS,
     Start,
@@ -22,6 +29,7 @@ from aiene.training.bundle import (
     assemble,
     begin_with,
     check_record,
+    check_same,
     ground_of,
     preparation_identity,
     preparation_of,
@@ -29,18 +37,18 @@ from aiene.training.bundle import (
 )
 from aiene.training.dataset import (
     FOLDS,
+    LABELS,
     LeftOut,
     OnNote,
     OnStep,
     Pair,
     Step,
     check_pairs,
+    find_pairs,
     fold_sizes,
     folds_of,
-    pairs_of,
     prepared_crops,
 )
-from aiene.training.metrics import validation_figures, weights_only
 from aiene.training.nnunet import (
     CONFIGURATION,
     DATASET,
@@ -53,6 +61,9 @@ from aiene.training.nnunet import (
 )
 from aiene.training.patients import PatientTable, read_patients
 from aiene.training.place import check_claim, check_not_trained, claim, locked, whole_path
+
+_RESAMPLES: Final = 1000
+_KEPT: Final = ("network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes")
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,10 @@ def train_segmenter(
         check_pairs(pairs)
         raw, crops = work / "nnUNet_raw", work / "crops"
         dataset = _dataset(settings, ground.base, pairs, patients, raw, crops, on_step)
-        _same_dataset(work, dataset)
+        folders = (dataset.folder / "imagesTr", dataset.folder / "labelsTr")
+        images = content_sha256([file for folder in folders for file in sorted(folder.iterdir())])
+        now = digest([images, dataset.fold_of, dataset.patient_of])
+        check_same(work / "dataset.sha256", now, "the images, labels or patients")
         write_json(work / RECORDS["segmenter"], record)
         began, first = time.monotonic(), 0
         with closing(run_worker(_job(settings, start, work), work, settings.device, lock)) as reports:
@@ -231,7 +245,7 @@ def _chosen(
     patients = read_patients(settings.patients)
     if patients.file is None:
         _check_fold(settings.fold, FOLDS)
-    pairs = pairs_of(settings.images, settings.labels, patients, places)
+    pairs = find_pairs(settings.images, settings.labels, patients, places)
     for note in (*patients.notes, *patients.check_cases(pair.case_id for pair in pairs)):
         on_note(note)
     people = sorted({pair.patient_id for pair in pairs})
@@ -273,20 +287,6 @@ def _dataset(
     _check_fold(settings.fold, len(fold_sizes(fold_of)))
     folder = write_dataset(raw, files, splits_of(patient_of, fold_of))
     return Dataset(folder, patient_of, fold_of, tuple(left_out))
-
-
-def _same_dataset(work: Path, dataset: Dataset) -> None:
-    """Images, labels and folds are those that were planned for."""
-    folders = (dataset.folder / "imagesTr", dataset.folder / "labelsTr")
-    files = [f for folder in folders for f in sorted(folder.iterdir())]
-    now = digest([content_sha256(files), dataset.fold_of, dataset.patient_of])
-    record = work / "dataset.sha256"
-    if record.exists() and record.read_text(encoding="ascii") != now:
-        raise UsageError(
-            f"the images, labels or patients have changed since {work.name} was begun; "
-            "choose another -o, or remove that folder."
-        )
-    write_bytes(record, now.encode())
 
 
 def _job(settings: SegmenterTraining, start: Start | None, work: Path) -> Job:
@@ -342,3 +342,55 @@ def _facts(settings: SegmenterTraining, dataset: Dataset, base: Bundle) -> dict[
         "started_from": f"{base.card.name} ({base.sha256[:12]})" if settings.start_from else "random weights",
         "trainer": "nnunetv2 nnUNetTrainer",
     }
+
+
+# Validation metrics of nnU-Net, and the checkpoint without its training state
+
+
+def validation_figures(summary: Path) -> dict[str, Any]:
+    """Mean Dice of each label over the validation cases, with a 95 % bootstrap interval.
+
+    Cases where neither the labels nor the network show the structure have no Dice and are not counted.
+
+    Parameters
+    ----------
+    summary : nnU-Net's `validation/summary.json`.
+    """
+    content = json.loads(summary.read_text(encoding="utf-8"))
+    figures: dict[str, Any] = {"cases": len(content["metric_per_case"])}
+    for name, value in LABELS.items():
+        if value == 0:
+            continue
+        dice = [case["metrics"].get(str(value), {}).get("Dice") for case in content["metric_per_case"]]
+        known = np.array([d for d in dice if d is not None and not math.isnan(d)])
+        figures[name] = _interval(known)
+    return figures
+
+
+def _interval(values: npt.NDArray[np.float64]) -> dict[str, Any]:
+    if not len(values):
+        return {"n": 0, "dice_mean": None, "dice_95": None}
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, size=(_RESAMPLES, len(values))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return {
+        "n": len(values),
+        "dice_mean": round(float(values.mean()), 4),
+        "dice_95": [round(float(low), 4), round(float(high), 4)],
+    }
+
+
+def weights_only(source: Path, target: Path) -> None:
+    """A checkpoint for use, not for going on: a third of the size.
+
+    Raises
+    ------
+    ModelError : the source is no checkpoint.
+    OutputError : the target cannot be written.
+    """
+    import torch
+
+    content = read_checkpoint(source)
+    stream = io.BytesIO()
+    torch.save({key: content[key] for key in _KEPT if key in content}, stream)
+    write_bytes(target, stream.getvalue())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,6 @@ import numpy as np
 
 from aiene.csv_tables import probability_text
 from aiene.errors import AieneError, ModelError
-from aiene.export.case import grid_of_facts
 from aiene.finished_runs import RunRecord, read_labels
 from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.models.bundle import ModelCard, find_bundle
@@ -99,7 +99,7 @@ def found_of(result: CaseResult, folder: Path, ct: Volume | str) -> Found:
         return Found(result, None, None)
     problems = [ct] if isinstance(ct, str) else []
     volume = ct if isinstance(ct, Volume) else None
-    grid = grid_of_facts(result.facts["native"])
+    grid = Grid.from_facts(result.facts["native"])
     try:
         nodes = read_labels(folder / "nodes.nii.gz", grid, np.uint16)
         labels = read_labels(folder / "labels.nii.gz", grid, np.uint8)
@@ -113,7 +113,7 @@ def crop_of(result: CaseResult) -> tuple[Grid, RigidTransform] | tuple[None, Non
     """The networks' crop and its way to the CT, as the record of a case has them; None where it has none."""
     if "crop" not in result.facts or "to_native" not in result.facts:
         return None, None
-    return grid_of_facts(result.facts["crop"]), RigidTransform.from_matrix(result.facts["to_native"])
+    return Grid.from_facts(result.facts["crop"]), RigidTransform.from_matrix(result.facts["to_native"])
 
 
 def case_page(
@@ -147,7 +147,8 @@ def case_page(
             data.append(("ct", ct))
             keyslices = _key_slices(scene, result, run)
         if scene.labels.array.any():
-            data.append(("surfaces", embedded.packed_json(surfaces(scene))))
+            shapes = json.dumps(surfaces(scene), separators=(",", ":"))  # too large to be read by people
+            data.append(("surfaces", embedded.packed(shapes.encode())))
     registration = _registration(found, None if model is None else model.template)
     html = embedded.page(
         "patient.html.j2",

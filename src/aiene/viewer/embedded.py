@@ -97,11 +97,6 @@ def packed(content: bytes) -> str:
     return b64encode(whole).decode()
 
 
-def packed_json(content: Any) -> str:
-    """JSON that is too large to be read by people, packed."""
-    return packed(json.dumps(content, separators=(",", ":")).encode())
-
-
 def jpeg_source(jpeg: bytes) -> str:
     """A JPEG as the source of an image."""
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"

@@ -6,21 +6,21 @@ On the cohort's page is every patient in one table, failures first, and the pict
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from aiene.export.source_lookup import Images
 from aiene.finished_runs import RunRecord, every_case, read_run
-from aiene.parallel import Job, Progress, run_jobs
+from aiene.parallel import Job, run_jobs
 from aiene.results.atomic import elsewhere
 from aiene.results.records import CaseResult
 from aiene.results.store import RunStore
 from aiene.results.tables import entropy_bits
 from aiene.viewer import embedded
 from aiene.viewer.case_page import Model, case_page, found_of, model_of
-from aiene.viewer.images import Images
 from aiene.viewer.risk_groups import Group, read_risk_groups
 
 
@@ -115,8 +115,6 @@ class ReportSummary:
 
 
 class _Share(NamedTuple):
-    """What one job makes pages of."""
-
     out: Path
     run: RunRecord
     results: tuple[CaseResult, ...]
@@ -131,7 +129,6 @@ def report_run(
     clinical: Path | None = None,
     id_pattern: str | None = None,
     jobs: int | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
 ) -> ReportSummary:
     """Write `report.html` of every case and of the run.
 
@@ -163,11 +160,7 @@ def report_run(
         Job(share.results[0].case_id, _write_pages, (share,), 20.0 * len(share.results)) for share in shares
     ]
     with elsewhere(_ELSEWHERE):
-        made = {
-            c.result.case_id: c
-            for cards in run_jobs(work, workers=jobs, on_progress=on_progress)
-            for c in cards
-        }
+        made = {c.result.case_id: c for cards in run_jobs(work, workers=jobs) for c in cards}
         cards = tuple(made.get(r.case_id) or Card(r, group=_name(groups, r)) for r in results)
         store = RunStore(out)
         store.owned.write(out / PAGE, cohort_page(cards, run).encode())
@@ -175,7 +168,6 @@ def report_run(
 
 
 def _write_pages(share: _Share) -> list[Card]:
-    """The pages of some cases, each written when it is made."""
     store, model = RunStore(share.out), model_of(share.run)
     return [_write_page(store, share, result, model) for result in share.results]
 

@@ -121,7 +121,6 @@ def scene_of(
 
 
 def _marked(nodes: Volume, labels: Volume) -> Volume:
-    """Both label maps in the values of a page."""
     if int(nodes.array.max(initial=0)) > MOST_NODES:
         raise ValueError(f"more than {MOST_NODES} nodes")
     marked = nodes.array.astype(np.uint8)

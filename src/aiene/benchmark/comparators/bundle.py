@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
@@ -16,42 +14,40 @@ from aiene.benchmark.comparators.protocol import (
     count_parameters,
     folder_bytes,
 )
-from aiene.benchmark.metrics.matching import values_of
+from aiene.benchmark.metrics.nodes import values_of
 from aiene.device import resolve_device
 from aiene.geometry.grid import Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.ingest.read import read_case
-from aiene.models.bundle import Bundle, find_bundle, verify_bundle
+from aiene.models.bundle import find_bundle, verify_bundle
 from aiene.nodes.node import Node
 from aiene.nodes.split import node_of
-from aiene.pipeline import Networks, PreprocessedCase, Settings, infer_case, load_networks
-from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare
+from aiene.pipeline import PreprocessedCase, Settings, infer_case, load_networks
+from aiene.preprocess.preprocess import Prepared, load_preparation, prepare
 from aiene.results.records import CaseArrays, CaseResult
 
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    at: PreprocessedCase
-    truth: tuple[Node, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Inferred:
-    result: CaseResult
-    arrays: CaseArrays
-    on_truth: dict[int, float]
+_Prepared = tuple[PreprocessedCase, list[Node]]
+_Inferred = tuple[CaseResult, CaseArrays, dict[int, float]]
+"""The case's result and its arrays; of the truth's nodes the probability of ENE."""
 
 
 class BundleComparator:
-    """A bundle that is loaded.
+    """A bundle of a name or folder, verified and loaded.
 
     `infer` is the pipeline from the crop on: segment, split, classify, map to the CT; then its classifier
     alone on the truth's nodes.
+
+    Raises
+    ------
+    ModelError : it cannot be used.
     """
 
-    def __init__(self, bundle: Bundle, preparation: Preparation, networks: Networks) -> None:
-        self._bundle, self._preparation, self._networks = bundle, preparation, networks
+    def __init__(self, request: Request) -> None:
+        bundle = find_bundle(request.entry.source)
+        verify_bundle(bundle)
+        self._bundle, self._preparation = bundle, load_preparation(bundle)
+        self._networks = networks = load_networks(bundle, resolve_device(request.device), own_masks=False)
         card = bundle.card
         nets = [networks.classifier.net, *(networks.segmenter.networks if networks.segmenter else ())]
         self.facts = ModelFacts(
@@ -76,46 +72,33 @@ class BundleComparator:
         case, ct = loaded
         prepared = prepare(ct, self._preparation.template, self._preparation.profile)
         at = PreprocessedCase(case.case, prepared, None, {}, (*ct.warnings, *prepared.warnings))
-        return _Prepared(at, tuple(truth_nodes(case.truth_nodes, prepared)))
+        return at, truth_nodes(case.truth_nodes, prepared)
 
     def infer(self, prepared: _Prepared) -> _Inferred:
         """The pipeline, and the classifier on the truth's nodes."""
-        card = self._bundle.card
+        card, (case, nodes) = self._bundle.card, prepared
         result, arrays = infer_case(
-            prepared.at,
+            case,
             self._networks,
             Settings(card.ene_threshold, pos_from=card.rule.pos_from),
             labels=card.labels,
             midline_x=self._preparation.midline_x,
         )
-        scores = self._networks.classifier.scores(prepared.at.prepared.crop, prepared.truth)
-        found = zip(prepared.truth, scores, strict=True)
-        return _Inferred(result, arrays, {node.number: s.ene for node, s in found if s is not None})
+        scores = self._networks.classifier.scores(case.prepared.crop, nodes)
+        found = zip(nodes, scores, strict=True)
+        return result, arrays, {node.number: score.ene for node, score in found if score is not None}
 
     def answer(self, inferred: _Inferred) -> Answer:
         """Labels and nodes on the CT, as a run writes them: contours, without a layer around."""
-        rows = inferred.result.nodes
+        result, arrays, on_truth = inferred
         return Answer(
-            labels=inferred.arrays.labels,
-            nodes=inferred.arrays.nodes,
-            confidence={row.value: row.pos for row in rows if row.pos is not None},
-            ene={row.value: row.ene for row in rows if row.ene is not None},
-            ene_on_truth=inferred.on_truth,
-            warnings=inferred.result.warnings,
+            labels=arrays.labels,
+            nodes=arrays.nodes,
+            confidence={row.value: row.pos for row in result.nodes if row.pos is not None},
+            ene={row.value: row.ene for row in result.nodes if row.ene is not None},
+            ene_on_truth=on_truth,
+            warnings=result.warnings,
         )
-
-
-def open_bundle(request: Request) -> BundleComparator:
-    """The bundle of a name or folder, verified and loaded.
-
-    Raises
-    ------
-    ModelError : it cannot be used.
-    """
-    bundle = find_bundle(request.entry.source)
-    verify_bundle(bundle)
-    device = resolve_device(request.device)
-    return BundleComparator(bundle, load_preparation(bundle), load_networks(bundle, device, own_masks=False))
 
 
 def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
@@ -136,4 +119,4 @@ def truth_nodes(node_map: Volume, prepared: Prepared) -> list[Node]:
     return nodes
 
 
-ADAPTERS = (Adapter("bundle", "AIENE bundle", open_bundle),)
+ADAPTERS = (Adapter("bundle", "AIENE bundle", BundleComparator),)

@@ -50,9 +50,17 @@ class _Read:
 
 
 class SegComparator(Reader):
-    """The segmentations of a folder by case id."""
+    """The segmentations of a folder by case id.
 
-    def __init__(self, folder: Path, request: Request) -> None:
+    Raises
+    ------
+    ModelError : there is no such folder, or no DICOM file in it.
+    """
+
+    def __init__(self, request: Request) -> None:
+        folder = Path(request.entry.source)
+        if not folder.is_dir():
+            raise ModelError(folder, "no such folder", "name the folder of the segmentations")
         self._folder, self._choice, self._resample = folder, request.entry.labels, request.resample
         self._files = _files_by_case(folder)
         if not self._files:
@@ -105,19 +113,6 @@ class SegComparator(Reader):
             if label is not None:
                 found.append((label, _on_grid(file, volume, like, resample=self._resample)))
         return found
-
-
-def open_segmentations(request: Request) -> SegComparator:
-    """The segmentations of a folder.
-
-    Raises
-    ------
-    ModelError : there is no such folder, or no DICOM file in it.
-    """
-    folder = Path(request.entry.source)
-    if not folder.is_dir():
-        raise ModelError(folder, "no such folder", "name the folder of the segmentations")
-    return SegComparator(folder, request)
 
 
 def _files_by_case(folder: Path) -> dict[str, list[Path]]:
@@ -240,5 +235,5 @@ def _on_grid(file: Path, segment: Volume, like: Grid, *, resample: bool) -> npt.
 
 
 ADAPTERS = (
-    Adapter("dicom-seg", "folder of DICOM SEG", open_segmentations, reads_files=True, takes_folder=_takes),
+    Adapter("dicom-seg", "folder of DICOM SEG", SegComparator, reads_files=True, takes_folder=_takes),
 )

@@ -8,7 +8,7 @@ over all cases.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +26,9 @@ from aiene.benchmark.comparators.protocol import (
     ModelFacts,
     Request,
 )
-from aiene.benchmark.comparators.slice_segmenters import channels_of, picture_size
-from aiene.benchmark.comparators.slices import PictureScale
+from aiene.benchmark.comparators.slice_segmenters import PictureScale, channels_of, picture_size
 from aiene.benchmark.config import BenchmarkConfig
-from aiene.benchmark.metrics.matching import values_of
+from aiene.benchmark.metrics.nodes import values_of
 from aiene.benchmark.records import CaseRecord, TruthRecord, model_files, read_record, to_json
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need
@@ -114,7 +113,7 @@ def open_encoder(request: Request) -> EncoderComparator:
         return pooled(tower(pixel_values=pictures), vision, trust_pooler=trusted)
 
     _try(encode, found.folder, (1, channels_of(vision), pixels, pixels), request.device)
-    facts = found.facts("encoder", [tower], **_known(request))
+    facts = hub.weights_facts("encoder", found.files, [tower], **_known(request))
     return EncoderComparator(encode, facts, request, scale, pixels)
 
 
@@ -234,10 +233,6 @@ def _fill(model: Any, file: Any, name: str) -> None:
         raise ModelError(
             name, "its weights do not fit its architecture", "download the model again"
         ) from error
-
-
-def _is_of_timm(config: Mapping[str, Any]) -> bool:
-    return "architecture" in config and "model_type" not in config
 
 
 # The probe: a simple classifier, fitted on other patients than those that it judges
@@ -372,5 +367,11 @@ def judge_features(
 
 ADAPTERS = (
     Adapter("encoder", "image encoder with probe", open_encoder, from_hub=True),
-    Adapter("timm", "image encoder of timm", open_timm, from_hub=True, takes_config=_is_of_timm),
+    Adapter(
+        "timm",
+        "image encoder of timm",
+        open_timm,
+        from_hub=True,
+        takes_config=lambda config: "architecture" in config and "model_type" not in config,
+    ),
 )

@@ -81,13 +81,6 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelError(folder, "it holds no weights (*.safetensors)", "download the model again")
 
 
-def weights_sha256(files: Sequence[Path]) -> str:
-    """One hash over the weight files."""
-    if len(files) == 1:
-        return file_sha256(files[0])
-    return hashlib.sha256("\n".join(file_sha256(file) for file in files).encode()).hexdigest()
-
-
 class Pretrained(NamedTuple):
     """A transformers model of a folder.
 
@@ -105,16 +98,13 @@ class Pretrained(NamedTuple):
     missing: set[str]
     preprocessor: dict[str, Any]
 
-    def facts(self, kind: str, modules: Sequence[Any], **known: Any) -> ModelFacts:
-        """What is known of it, and of the modules of it that are used."""
-        return weights_facts(kind, self.files, modules, **known)
-
 
 def weights_facts(kind: str, files: Sequence[Path], modules: Sequence[Any], **known: Any) -> ModelFacts:
-    """What is known of a model by its weights."""
+    """What is known of a model by its weights, one hash over all files, and the modules that are used."""
+    hashes = [file_sha256(file) for file in files]
     return ModelFacts(
         kind=kind,
-        sha256=weights_sha256(files),
+        sha256=hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest(),
         parameters=count_parameters(modules),
         size_bytes=sum(file.stat().st_size for file in files),
         **known,

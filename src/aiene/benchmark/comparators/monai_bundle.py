@@ -21,11 +21,9 @@ from aiene.benchmark.comparators.protocol import (
     Adapter,
     Answer,
     CaseInput,
-    ModelFacts,
     Request,
 )
-from aiene.benchmark.comparators.slice_segmenters import answer_of_classes, named_classes
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.slice_segmenters import AxialView, answer_of_classes, named_classes
 from aiene.benchmark.config import GTVN, LABEL_VALUES
 from aiene.device import resolve_device
 from aiene.errors import ModelError, need
@@ -69,20 +67,34 @@ class _Input:
     tensor: Any
 
 
-@dataclass(frozen=True, eq=False)
-class _Output:
-    at: _Input
-    probabilities: Any
-
-
 class MonaiComparator:
-    """A network of a MONAI bundle that is loaded."""
+    """A network of a MONAI bundle's folder that is loaded.
 
-    def __init__(
-        self, network: Any, facts: ModelFacts, request: Request, recipe: Recipe, classes: dict[int, str]
-    ) -> None:
-        self._network, self.facts, self._recipe, self._classes = network, facts, recipe, classes
+    Raises
+    ------
+    ModelError : its configuration asks for more than is read here, its weights cannot be used, or nobody says
+        which of its classes are GTVp and GTVn.
+    MissingExtraError : MONAI is not installed.
+    """
+
+    def __init__(self, request: Request) -> None:
+        folder = request.folder or hub.model_folder(request.entry.source)
+        config = hub.read_json(folder / "configs", "inference.json")
+        if not config:
+            raise ModelError(folder, "no configs/inference.json in it", "name a MONAI bundle's folder")
+        network = build_network(folder, config)
+        weights = _load_weights(folder, network)
+        metadata = hub.read_json(folder / "configs", "metadata.json")
+        self._classes: dict[int, str] = dict(request.entry.label_map or channel_names(metadata))
+        if not self._classes:
+            problem = "it is not stated which of its classes are GTVp and GTVn"
+            remedy = "give `label_map` for it in the configuration, such as {1: GTVn}"
+            raise ModelError(folder, problem, remedy)
+        said = ("nodes are connected parts of its GTVn",)
+        self.facts = hub.weights_facts("monai", [weights], [network], segments=True, said=said)
+        self._recipe = read_recipe(folder, config)
         self._device = resolve_device(request.device)
+        self._network = network.eval().to(self._device)
 
     def load(self, case: CaseInput) -> Volume:
         """Read the CT."""
@@ -100,7 +112,7 @@ class MonaiComparator:
         values = scaled(np.ascontiguousarray(turned, dtype=np.float32), recipe.intensity)
         return _Input(loaded, grid, view, torch.from_numpy(values)[None, None])
 
-    def infer(self, prepared: _Input) -> _Output:
+    def infer(self, prepared: _Input) -> tuple[_Input, Any]:
         """Class probabilities (classes, ...) in the bundle's own axes."""
         import torch
         from monai.inferers import sliding_window_inference
@@ -112,11 +124,11 @@ class MonaiComparator:
                 tensor, roi, 1, self._network, overlap=self._recipe.overlap, mode="gaussian"
             )[0].float()
             odds = logits.sigmoid() if logits.shape[0] == 1 else logits.softmax(dim=0)
-        return _Output(prepared, odds.cpu())
+        return prepared, odds.cpu()
 
-    def answer(self, inferred: _Output) -> Answer:
+    def answer(self, inferred: tuple[_Input, Any]) -> Answer:
         """The likeliest class of each voxel of the CT."""
-        at, odds = inferred.at, inferred.probabilities
+        at, odds = inferred
         values = np.zeros(tuple(odds.shape[1:]), np.uint8)
         best = (odds[0] > _SURE).numpy() if odds.shape[0] == 1 else odds.argmax(dim=0).numpy()
         sure = np.zeros(values.shape, np.float32)
@@ -134,32 +146,6 @@ class MonaiComparator:
             return volume.array
         order: Any = 0 if array.dtype == np.uint8 else 1
         return resample(volume, at.ct.grid, order=order, outside=0).array
-
-
-def open_monai(request: Request) -> MonaiComparator:
-    """The network of a bundle's folder.
-
-    Raises
-    ------
-    ModelError : its configuration asks for more than is read here, its weights cannot be used, or nobody says
-        which of its classes are GTVp and GTVn.
-    MissingExtraError : MONAI is not installed.
-    """
-    folder = request.folder or hub.model_folder(request.entry.source)
-    config = hub.read_json(folder / "configs", "inference.json")
-    if not config:
-        raise ModelError(folder, "no configs/inference.json in it", "name a MONAI bundle's folder")
-    network = build_network(folder, config)
-    weights = _load_weights(folder, network)
-    classes = request.entry.label_map or channel_names(hub.read_json(folder / "configs", "metadata.json"))
-    if not classes:
-        problem = "it is not stated which of its classes are GTVp and GTVn"
-        raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
-    said = ("nodes are connected parts of its GTVn",)
-    facts = hub.weights_facts("monai", [weights], [network], segments=True, said=said)
-    recipe = read_recipe(folder, config)
-    network = network.eval().to(resolve_device(request.device))
-    return MonaiComparator(network, facts, request, recipe, dict(classes))
 
 
 def build_network(folder: Path, config: dict[str, Any]) -> Any:
@@ -349,4 +335,4 @@ def _three(folder: Path, name: str, value: Any, kind: type) -> Any:
     return tuple(kind(n) for n in numbers)
 
 
-ADAPTERS = (Adapter("monai", "MONAI bundle", open_monai),)
+ADAPTERS = (Adapter("monai", "MONAI bundle", MonaiComparator),)

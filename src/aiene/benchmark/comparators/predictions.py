@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +12,13 @@ from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, Mod
 from aiene.benchmark.config import GTVN, LABEL_VALUES, LabelChoice
 from aiene.benchmark.dataset import disagreement, in_our_values, list_files, read_labels
 from aiene.benchmark.ene_labels import EneRow, EneTable, match_rows, read_ene_table
-from aiene.benchmark.metrics.matching import components, values_of
+from aiene.benchmark.metrics.nodes import components, values_of
 from aiene.benchmark.records import Refused
 from aiene.errors import InputError, ModelError
 from aiene.geometry.grid import Volume
 from aiene.ingest.fingerprint import glance
 from aiene.nodes.node import CountingRule
+from aiene.results.atomic import read_json
 from aiene.results.records import CaseResult
 
 ENE_FILE = "ene.csv"
@@ -43,9 +44,17 @@ class PredictionsComparator(Reader):
 
     `ene_on_truth.csv` holds what a classifier says of the truth's nodes, named as in `--ene-csv`; a folder
     may hold this table alone.
+
+    Raises
+    ------
+    ModelError : there is no such folder, or no label map in it.
+    InputError : its `ene.csv` cannot be used.
     """
 
-    def __init__(self, folder: Path, request: Request) -> None:
+    def __init__(self, request: Request) -> None:
+        folder = Path(request.entry.source)
+        if not folder.is_dir():
+            raise ModelError(folder, "no such folder", "name the folder of the predictions")
         self._root = folder / "cases" if (folder / "cases").is_dir() else folder
         here = self._root / NODE_FOLDER
         listing = list_files(self._root, "mask", without=here)
@@ -62,7 +71,7 @@ class PredictionsComparator(Reader):
         self._choice = request.entry.labels or LabelChoice()
         self._resample = request.resample
         from_run = (folder / "run.json").is_file()
-        rule = _rule(folder)
+        rule = _rule(read_json(folder / "run.json") or {})
         tables = [file for name in (ENE_FILE, ON_TRUTH_FILE) if (file := folder / name).is_file()]
         every = [*self._files.values(), *self._node_maps.values(), *tables]
         self.facts = ModelFacts(
@@ -91,7 +100,7 @@ class PredictionsComparator(Reader):
             raise InputError(self._root, problem, "add it; without one it counts as failed")
         path, like = self._files[name], case.truth_labels.grid
         labels = in_our_values(path, read_labels(path, like, resample=self._resample), self._choice)
-        run = _run_record(path.parent / "case.json")
+        run = _run_record(read_json(path.parent / "case.json") or {})
         own = path.parent / "nodes.nii.gz" if run is not None else self._node_maps.get(name)
         nodes, warnings = None, list[str]()
         if own is not None and own.is_file():
@@ -189,35 +198,21 @@ def _partners(found: Volume, truth: Volume) -> dict[int, int]:
     return result
 
 
-def open_predictions(request: Request) -> PredictionsComparator:
-    """The predictions of a folder.
-
-    Raises
-    ------
-    ModelError : there is no such folder, or no label map in it.
-    InputError : its `ene.csv` cannot be used.
-    """
-    folder = Path(request.entry.source)
-    if not folder.is_dir():
-        raise ModelError(folder, "no such folder", "name the folder of the predictions")
-    return PredictionsComparator(folder, request)
-
-
-def _run_record(file: Path) -> CaseResult | None:
+def _run_record(content: dict[str, Any]) -> CaseResult | None:
     """The record that `aiene run` left beside its label map."""
     try:
-        return CaseResult.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError):
+        return CaseResult.from_json(content)
+    except (ValueError, KeyError, TypeError):
         return None
 
 
-def _rule(folder: Path) -> CountingRule:
+def _rule(run: dict[str, Any]) -> CountingRule:
     """What counted in the run that lies there; half of the probability where none does."""
     try:
-        settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["settings"]
+        settings = run["settings"]
         return CountingRule(float(settings["ene_threshold"]), float(settings.get("pos_from", 0.0)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return CountingRule(0.5)
 
 
-ADAPTERS = (Adapter("predictions", "folder of predictions", open_predictions, reads_files=True),)
+ADAPTERS = (Adapter("predictions", "folder of predictions", PredictionsComparator, reads_files=True),)

@@ -229,6 +229,16 @@ def adapters() -> dict[str, Adapter]:
     return {each.kind: each for module in modules for each in getattr(module, "ADAPTERS", ())}
 
 
+def open_comparator(request: Request) -> Comparator:
+    """A model, loaded and ready.
+
+    Raises
+    ------
+    ModelError, InputError, MissingExtraError : it cannot be used; one sentence for its row.
+    """
+    return adapters()[request.kind].open(request)
+
+
 def reads_files(kind: str) -> bool:
     """Whether the answers of a kind lay ready as files; not of one that is not known here."""
     return kind in adapters() and adapters()[kind].reads_files

@@ -1,33 +1,123 @@
-"""Segmenters of Hugging Face, slice by slice: semantic ones (SegFormer and its like), and promptable ones.
+"""Axial slices as pictures, and the segmenters of Hugging Face that take them one by one.
 
-A promptable one (the SAM family) is given one box for each node and slice.
+Slices are turned as radiologists look at them and scaled as image models take them. Semantic segmenters
+(SegFormer and its like) label every pixel; promptable ones (the SAM family) are given one box for each node
+and slice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from aiene.benchmark.comparators import hub
-from aiene.benchmark.comparators.protocol import (
-    Adapter,
-    Answer,
-    CaseInput,
-    ModelFacts,
-    Request,
-)
-from aiene.benchmark.comparators.slices import AxialView, PictureScale
+from aiene.benchmark.comparators.protocol import Adapter, Answer, CaseInput, Request
 from aiene.benchmark.config import GTVN, GTVP, LABEL_VALUES
-from aiene.benchmark.metrics.matching import components
+from aiene.benchmark.metrics.nodes import components
 from aiene.device import resolve_device
 from aiene.errors import CaseError, ModelError
-from aiene.geometry.grid import Volume
+from aiene.geometry.grid import Grid, Volume
 from aiene.ingest.read import read_case
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class AxialView:
+    """How the axes of a grid are turned so that slices are axial, rows go to the back, columns to the left.
+
+    Parameters
+    ----------
+    order : which of the array's axes becomes slice, row and column.
+    flips : which of these three then run backwards.
+    spacing : mm along slice, row, column.
+    """
+
+    order: tuple[int, int, int]
+    flips: tuple[int, ...]
+    spacing: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, grid: Grid) -> AxialView:
+        """The view of a grid; an oblique one is looked at along its axis nearest to head and feet."""
+        from scipy.optimize import linear_sum_assignment
+
+        along = np.array(grid.direction)[:, [2, 1, 0]]  # rows: array axes; columns: z, y, x of the patient
+        axes, places = linear_sum_assignment(-np.abs(along))
+        first, second, third = (int(axis) for _, axis in sorted(zip(places, axes, strict=True)))
+        order = (first, second, third)
+        flips = tuple(place for place, axis in enumerate(order) if along[axis, place] < 0)
+        steps = [grid.spacing[axis] for axis in order]
+        return cls(order, flips, (steps[0], steps[1], steps[2]))
+
+    def turn(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """An array of the grid as (slice, row, column)."""
+        return np.flip(array.transpose(self.order), self.flips)
+
+    def back(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The opposite of `turn`."""
+        return np.flip(array, self.flips).transpose(np.argsort(self.order))
+
+
+@dataclass(frozen=True)
+class PictureScale:
+    """How HU become an image model's input.
+
+    Parameters
+    ----------
+    window_hu : what becomes 0 and 1.
+    mean, sd : subtracted and divided by then, a channel.
+    """
+
+    window_hu: tuple[float, float]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+    @classmethod
+    def from_config(
+        cls, window_hu: tuple[float, float], content: dict[str, Any], channels: int
+    ) -> PictureScale:
+        """As the model's own preprocessor file says; ImageNet's numbers where it says nothing."""
+        normalise = content.get("do_normalize", True)
+        mean = content.get("image_mean") or IMAGENET_MEAN
+        sd = content.get("image_std") or IMAGENET_SD
+        if not normalise:
+            mean, sd = (0.0,), (1.0,)
+        return cls(window_hu, _channels(mean, channels), _channels(sd, channels))
+
+    def pictures(self, hu: npt.NDArray[Any]) -> Tensor:
+        """(n, channels, rows, columns) float32 of slices (n, rows, columns) in HU."""
+        return self.normalised(self.grey(hu))
+
+    def grey(self, hu: npt.NDArray[Any]) -> Tensor:
+        """(n, 1, rows, columns) float32 from 0 to 1: a third of the memory, until the model wants colours."""
+        import torch
+
+        low, high = self.window_hu
+        return torch.from_numpy(np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1))[:, None]
+
+    def normalised(self, grey: Tensor) -> Tensor:
+        """Grey pictures in the model's channels, with its mean and deviation."""
+        import torch
+
+        mean = torch.tensor(self.mean).reshape(1, -1, 1, 1)
+        return (grey - mean) / torch.tensor(self.sd).reshape(1, -1, 1, 1)
+
+
+def _channels(values: Any, channels: int) -> tuple[float, ...]:
+    numbers = [float(v) for v in (values if isinstance(values, (list, tuple)) else [values])]
+    if len(numbers) == channels:
+        return tuple(numbers)
+    return (float(np.mean(numbers)),) * channels
+
 
 _BATCH = 4
 
@@ -40,22 +130,38 @@ class _Pictures:
     pictures: Any
 
 
-@dataclass(frozen=True, eq=False)
-class _Classes:
-    at: _Pictures
-    values: npt.NDArray[np.uint8]
-    sureness: npt.NDArray[np.float32]
+_Classes = tuple[_Pictures, npt.NDArray[np.uint8], npt.NDArray[np.float32]]
+"""The label value of each pixel, and how sure the model is of GTVn there."""
 
 
 class SemanticComparator:
-    """A segmenter of pictures that is loaded."""
+    """A segmenter of pictures that is loaded.
 
-    def __init__(
-        self, model: Any, facts: ModelFacts, request: Request, scale: PictureScale, size: int | None
-    ) -> None:
-        self._model, self.facts, self._scale, self._size = model, facts, scale, size
+    Raises
+    ------
+    ModelError : it cannot be loaded, or it is not stated which of its classes are GTVp and GTVn.
+    """
+
+    def __init__(self, request: Request) -> None:
+        entry = request.entry
+        found = hub.pretrained("AutoModelForSemanticSegmentation", request, may_lack=("auxiliary_head",))
+        config, content = found.model.config, found.preprocessor
+        self._map = entry.label_map or named_classes(config.id2label)
+        if not self._map:
+            problem = "it is not stated which of its classes are GTVp and GTVn"
+            remedy = "give `label_map` for it in the configuration, such as {1: GTVn}"
+            raise ModelError(found.folder, problem, remedy)
+        number = int(config.num_labels)
+        beyond = [n for n in self._map if not 0 <= n < number]
+        if beyond:
+            problem = f"it has no class {beyond[0]}"
+            raise ModelError(found.folder, problem, f"its classes are 0 to {number - 1}")
+        said = ("slice by slice; nodes are connected parts of its GTVn",)
+        self.facts = hub.weights_facts("semantic", found.files, [found.model], segments=True, said=said)
+        self._scale = PictureScale.from_config(entry.window_hu, content, channels_of(config))
+        self._size = entry.input_size or picture_size(content, config)
         self._device = resolve_device(request.device)
-        self._map = request.entry.label_map or named_classes(model.config.id2label)
+        self._model = found.model.to(self._device)
 
     def load(self, case: CaseInput) -> Volume:
         """Read the CT."""
@@ -94,32 +200,13 @@ class SemanticComparator:
                 sureness[start : start + _BATCH] = (
                     logits.softmax(dim=1)[:, node_classes].sum(dim=1).cpu().numpy()
                 )
-        return _Classes(prepared, values, sureness)
+        return prepared, values, sureness
 
     def answer(self, inferred: _Classes) -> Answer:
         """The label map; a node is a connected part, its confidence the mean probability within it."""
-        at = inferred.at
-        values = np.ascontiguousarray(at.view.back(inferred.values))
-        sureness = np.ascontiguousarray(at.view.back(inferred.sureness))
-        return answer_of_classes(at.ct, values, sureness)
-
-
-def open_semantic(request: Request) -> SemanticComparator:
-    """The model of a folder.
-
-    Raises
-    ------
-    ModelError : it cannot be loaded, or it is not stated which of its classes are GTVp and GTVn.
-    """
-    entry = request.entry
-    found = hub.pretrained("AutoModelForSemanticSegmentation", request, may_lack=("auxiliary_head",))
-    model, content = found.model, found.preprocessor
-    _check_map(found.folder, model, entry.label_map)
-    said = ("slice by slice; nodes are connected parts of its GTVn",)
-    facts = found.facts("semantic", [model], segments=True, said=said)
-    scale = PictureScale.from_config(entry.window_hu, content, channels_of(model.config))
-    size = entry.input_size or picture_size(content, model.config)
-    return SemanticComparator(model.to(resolve_device(request.device)), facts, request, scale, size)
+        at, values, sureness = inferred
+        home = np.ascontiguousarray(at.view.back(values))
+        return answer_of_classes(at.ct, home, np.ascontiguousarray(at.view.back(sureness)))
 
 
 def named_classes(names: Mapping[Any, Any]) -> dict[int, Any]:
@@ -161,17 +248,6 @@ def channels_of(config: Any) -> int:
     return int(getattr(config, "num_channels", 3) or 3)
 
 
-def _check_map(folder: Path, model: Any, label_map: dict[int, Any] | None) -> None:
-    chosen = label_map or named_classes(model.config.id2label)
-    number = int(model.config.num_labels)
-    if not chosen:
-        problem = "it is not stated which of its classes are GTVp and GTVn"
-        raise ModelError(folder, problem, "give `label_map` for it in the configuration, such as {1: GTVn}")
-    beyond = [n for n in chosen if not 0 <= n < number]
-    if beyond:
-        raise ModelError(folder, f"it has no class {beyond[0]}", f"its classes are 0 to {number - 1}")
-
-
 def _is_semantic(config: Mapping[str, Any]) -> bool:
     named = config.get("architectures")
     return isinstance(named, list) and any(str(name).endswith("ForSemanticSegmentation") for name in named)
@@ -198,7 +274,7 @@ class Prompted:
     ----------
     shape : of the turned volume.
     slices : place, the grey picture (1, 1, rows, columns) before padding, the prompted objects' numbers (-1
-        GTVp) and their boxes in pixels of the picture.
+        GTVp, k the k-th node) and their boxes in pixels of the picture.
     """
 
     ct: Volume
@@ -207,19 +283,31 @@ class Prompted:
     slices: tuple[tuple[int, Any, tuple[int, ...], Any], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _Found:
-    at: Prompted
-    objects: npt.NDArray[np.int32]
-    scores: dict[int, list[float]]
+_Found = tuple[Prompted, npt.NDArray[np.int32], dict[int, list[float]]]
+"""The prompted object of each pixel, 0 where there is none, and the scores of each object's masks."""
 
 
 class PromptableComparator:
-    """A SAM-like model that is loaded."""
+    """A SAM-like model that is loaded.
 
-    def __init__(self, model: Any, facts: ModelFacts, request: Request, scale: PictureScale) -> None:
-        self._model, self.facts, self._entry, self._scale = model, facts, request.entry, scale
-        self._device = resolve_device(request.device)
+    Raises
+    ------
+    ModelError : it is none of the SAM family, or cannot be loaded.
+    """
+
+    def __init__(self, request: Request) -> None:
+        folder, entry = hub.folder_of(request), request.entry
+        config = hub.read_json(folder, hub.CONFIG)
+        if not _is_promptable(config):
+            problem = f"a {config.get('model_type')} model takes no boxes"
+            raise ModelError(folder, problem, f"give one of {', '.join(FAMILY)}, or another kind")
+        found = hub.pretrained("AutoModelForMaskGeneration", request)
+        model, said = found.model, (_SAID[entry.prompts],)
+        self.facts = hub.weights_facts("promptable", found.files, [model], segments=True, said=said)
+        channels = channels_of(model.config.vision_config)
+        self._scale = PictureScale.from_config(entry.window_hu, found.preprocessor, channels)
+        self._entry, self._device = entry, resolve_device(request.device)
+        self._model = model.to(self._device)
         self._size = int(model.config.prompt_encoder_config.image_size)
         self._padded = model.config.model_type in PADDED
 
@@ -232,17 +320,22 @@ class PromptableComparator:
 
     def preprocess(self, loaded: tuple[Volume, tuple[Volume, Volume]]) -> Prompted:
         """Pictures and boxes of every slice that holds a prompt."""
-        ct, prompts = loaded
+        from torch.nn import functional
+
+        ct, (labels, nodes) = loaded
         view = AxialView.of(ct.grid)
         hu = view.turn(ct.array)
-        objects = view.turn(prompt_objects(prompts))
+        numbers = nodes.array.astype(np.int32)
+        numbers[(labels.array == LABEL_VALUES[GTVP]) & (numbers == 0)] = -1
+        objects = view.turn(numbers)
         margin = (self._entry.box_margin_mm / view.spacing[1], self._entry.box_margin_mm / view.spacing[2])
         rows, columns = (self._fitted(n, hu.shape[1:]) for n in hu.shape[1:])
         factor = np.array([columns / hu.shape[2], rows / hu.shape[1]] * 2, np.float32)
         slices = []
         for place in np.flatnonzero(objects.any(axis=(1, 2))):
             boxes = slice_boxes(objects[place], margin)
-            picture = self._picture(hu[place], (rows, columns))
+            grey = self._scale.grey(np.ascontiguousarray(hu[place])[None])
+            picture = functional.interpolate(grey, size=(rows, columns), mode="bilinear", antialias=True)
             at = np.array(list(boxes.values()), np.float32) * factor
             slices.append((int(place), picture, tuple(boxes), at))
         return Prompted(ct, view, (hu.shape[0], hu.shape[1], hu.shape[2]), tuple(slices))
@@ -250,85 +343,44 @@ class PromptableComparator:
     def infer(self, prepared: Prompted) -> _Found:
         """One mask for each box; where masks overlap, the surer one."""
         import torch
+        from torch.nn import functional
 
         found = np.zeros(prepared.shape, np.int32)
         scores: dict[int, list[float]] = {}
         with torch.inference_mode():
             for place, picture, numbers, boxes in prepared.slices:
+                rows, columns = picture.shape[2:]
+                margins = (0, self._size - columns, 0, self._size - rows)
                 output = self._model(
-                    pixel_values=self._padded_picture(picture).to(self._device),
+                    pixel_values=functional.pad(self._scale.normalised(picture), margins).to(self._device),
                     input_boxes=torch.from_numpy(boxes)[None].to(self._device),
                     multimask_output=False,
                 )
-                logits = self._on_slice(output.pred_masks[0, :, 0].float(), prepared.shape[1:])
+                large = functional.interpolate(
+                    output.pred_masks[:1, :, 0].float(), size=(self._size, self._size), mode="bilinear"
+                )[..., :rows, :columns]
+                logits = functional.interpolate(large, size=prepared.shape[1:], mode="bilinear")[0]
                 best, which = logits.max(dim=0)
                 chosen = np.array(numbers, np.int32)[which.cpu().numpy()]
                 found[place] = np.where(best.cpu().numpy() > 0, chosen, 0)
                 for number, score in zip(numbers, output.iou_scores[0, :, 0].tolist(), strict=True):
                     scores.setdefault(number, []).append(float(np.clip(score, 0, 1)))
-        return _Found(prepared, found, scores)
+        return prepared, found, scores
 
     def answer(self, inferred: _Found) -> Answer:
         """Each prompted node with its mask; its confidence is the model's own estimate of its overlap."""
-        at = inferred.at
-        objects = np.ascontiguousarray(at.view.back(inferred.objects))
+        at, found, scores = inferred
+        objects = np.ascontiguousarray(at.view.back(found))
         labels = np.zeros(objects.shape, np.uint8)
         labels[objects < 0] = LABEL_VALUES[GTVP]
         labels[objects > 0] = LABEL_VALUES[GTVN]
-        sure = {n: float(np.mean(s)) for n, s in inferred.scores.items() if n > 0 and np.isfinite(s).all()}
+        sure = {n: float(np.mean(s)) for n, s in scores.items() if n > 0 and np.isfinite(s).all()}
         nodes = np.where(objects > 0, objects, 0).astype(np.uint16)
         return Answer(at.ct.with_array(labels), at.ct.with_array(nodes), confidence=sure)
 
     def _fitted(self, side: int, sides: tuple[int, ...]) -> int:
         """A side of the slice in pixels of the model's picture, before padding."""
         return max(1, int(side * self._size / max(sides) + 0.5)) if self._padded else self._size
-
-    def _picture(self, hu: npt.NDArray[Any], fitted: tuple[int, int]) -> Any:
-        from torch.nn import functional
-
-        whole = self._scale.grey(np.ascontiguousarray(hu)[None])
-        return functional.interpolate(whole, size=fitted, mode="bilinear", antialias=True)
-
-    def _padded_picture(self, grey: Any) -> Any:
-        from torch.nn import functional
-
-        rows, columns = grey.shape[2:]
-        return functional.pad(self._scale.normalised(grey), (0, self._size - columns, 0, self._size - rows))
-
-    def _on_slice(self, logits: Any, shape: tuple[int, ...]) -> Any:
-        """Mask logits (objects, h, w) of the model at the slice's own pixels."""
-        from torch.nn import functional
-
-        large = functional.interpolate(logits[None], size=(self._size, self._size), mode="bilinear")
-        rows, columns = (self._fitted(n, shape) for n in shape)
-        return functional.interpolate(large[..., :rows, :columns], size=tuple(shape), mode="bilinear")[0]
-
-
-def open_promptable(request: Request) -> PromptableComparator:
-    """The model of a folder.
-
-    Raises
-    ------
-    ModelError : it is none of the SAM family, or cannot be loaded.
-    """
-    folder, entry = hub.folder_of(request), request.entry
-    config = hub.read_json(folder, hub.CONFIG)
-    if not _is_promptable(config):
-        problem = f"a {config.get('model_type')} model takes no boxes"
-        raise ModelError(folder, problem, f"give one of {', '.join(FAMILY)}, or another kind")
-    found = hub.pretrained("AutoModelForMaskGeneration", request)
-    model, channels = found.model, channels_of(found.model.config.vision_config)
-    scale = PictureScale.from_config(entry.window_hu, found.preprocessor, channels)
-    facts = found.facts("promptable", [model], segments=True, said=(_SAID[entry.prompts],))
-    return PromptableComparator(model.to(resolve_device(request.device)), facts, request, scale)
-
-
-def prompt_objects(prompts: tuple[Volume, Volume]) -> npt.NDArray[np.int32]:
-    """What is prompted for: -1 the primary tumour, k the k-th node, 0 nothing."""
-    labels, nodes = prompts
-    objects = nodes.array.astype(np.int32)
-    objects[(labels.array == LABEL_VALUES[GTVP]) & (objects == 0)] = -1
-    return objects
 
 
 def slice_boxes(objects: npt.NDArray[np.int32], margin: tuple[float, float]) -> dict[int, Box]:
@@ -352,7 +404,7 @@ def _is_promptable(config: Mapping[str, Any]) -> bool:
 
 ADAPTERS = (
     Adapter(
-        "promptable", "promptable segmenter", open_promptable, from_hub=True, takes_config=_is_promptable
+        "promptable", "promptable segmenter", PromptableComparator, from_hub=True, takes_config=_is_promptable
     ),
-    Adapter("semantic", "semantic segmenter", open_semantic, from_hub=True, takes_config=_is_semantic),
+    Adapter("semantic", "semantic segmenter", SemanticComparator, from_hub=True, takes_config=_is_semantic),
 )

@@ -24,6 +24,8 @@ _TEXTS = ("model", "version", "created")
 _OPTIONAL_TEXTS = ("machine", "site", "note")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PROMPTS = ("none", "road", "truth")
+_LEFT_OUT = frozenset({"model_sha256", "machine", "site", "note", "intervals"})
+"""Fields that an entry need not have."""
 
 _UNIT, _RISING = (0.0, 1.0), (0.0, math.inf)
 OF_CASES: dict[str, tuple[float, float]] = {
@@ -124,13 +126,8 @@ def entry_from_json(content: object) -> Entry:
     """
     if not isinstance(content, dict):
         raise UsageError("an entry is not a JSON object.")
-    known = {*Entry.__dataclass_fields__, "sha256"}
-    unknown = sorted(str(key) for key in content if key not in known)
-    if unknown:
-        raise UsageError(f"an entry holds unknown fields ({_shown(', '.join(unknown))}).")
-    lacking = sorted(known - content.keys() - {"model_sha256", "machine", "site", "note", "intervals"})
-    if lacking:
-        raise UsageError(f"an entry lacks {', '.join(lacking)}.")
+    needed = {*Entry.__dataclass_fields__, "sha256"} - _LEFT_OUT
+    _check_names(content, needed, "holds unknown fields", "lacks", optional=_LEFT_OUT)
     values = {name: value for name, value in content.items() if name != "sha256"}
     entry = checked(Entry(**{"model_sha256": None, "machine": "", **values}))
     if entry.identity != content["sha256"]:
@@ -168,15 +165,10 @@ def checked(entry: Entry) -> Entry:
 
 
 def _settings(settings: object) -> dict[str, Any]:
-    known = ("iou_threshold", "patients", "prompts", "rule")
     if not isinstance(settings, Mapping):
         raise UsageError("settings of an entry are not a JSON object.")
-    unknown = sorted(str(name) for name in settings if name not in known)
-    if unknown:
-        raise UsageError(f"an entry has unknown settings ({_shown(', '.join(unknown))}).")
-    lacking = [name for name in known if name not in settings]
-    if lacking:
-        raise UsageError(f"an entry lacks the settings {', '.join(lacking)}.")
+    known = {"iou_threshold", "patients", "prompts", "rule"}
+    _check_names(settings, known, "has unknown settings", "lacks the settings")
     iou, rule = settings["iou_threshold"], settings["rule"]
     if isinstance(iou, bool) or not isinstance(iou, int | float) or not 0 < iou <= 1:
         raise UsageError("the setting iou_threshold of an entry is not over 0 and at most 1.")
@@ -229,6 +221,22 @@ def _check_lost(entry: Entry, metrics: Mapping[str, float | None]) -> None:
         if cannot or above or near:
             lost = entry.n_cases - entry.n_done
             raise UsageError(f"{name} of an entry cannot be, as {lost} of its cases have no prediction.")
+
+
+def _check_names(
+    given: Mapping[Any, Any],
+    needed: set[str],
+    more: str,
+    less: str,
+    *,
+    optional: frozenset[str] = frozenset(),
+) -> None:
+    unknown = sorted(str(name) for name in given if name not in needed | optional)
+    if unknown:
+        raise UsageError(f"an entry {more} ({_shown(', '.join(unknown))}).")
+    lacking = sorted(needed - given.keys())
+    if lacking:
+        raise UsageError(f"an entry {less} {', '.join(lacking)}.")
 
 
 def _check_hash(name: str, value: object) -> None:

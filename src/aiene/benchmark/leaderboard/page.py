@@ -4,64 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from importlib import resources
 from pathlib import Path
+from string import Template
 
 from aiene.benchmark.leaderboard.entry import Entry
 from aiene.benchmark.leaderboard.store import Board, Place, boards
-from aiene.benchmark.metrics.records import goodness, higher_is_better
+from aiene.benchmark.records import goodness, higher_is_better
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_bytes
 from aiene.results.ownership import refuse_unless
 
+_ARROWS = {True: "↑", False: "↓", None: ""}
 _MARK = '<meta name="generator" content="aiene">'
 SHOWN = 5
 """Figures that stand in the table; more would not fit a screen. The rest unfolds under it."""
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --best: light-dark(#1f6b42, #7fd8a6); }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 1.5rem auto; max-width: 72rem; padding: 0 1rem; }
-.notice { border-left: 4px solid #b3261e; padding: .3rem .8rem; font-weight: 600; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; width: 100%; }
-caption { text-align: left; padding: .4rem 0; overflow-wrap: anywhere; }
-th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th { vertical-align: bottom; }
-th.text, td.text { text-align: left; overflow-wrap: anywhere; min-width: 6.5rem; }
-td small { display: block; white-space: nowrap; opacity: .75; }
-td.text small { white-space: normal; }
-th button { font: inherit; font-weight: 600; background: none; border: 0; padding: 0; color: inherit;
-            cursor: pointer; text-align: inherit; }
-td:last-child, td:nth-child(3) { white-space: nowrap; }
-th[aria-sort] button { text-decoration: underline; }
-td.best { color: var(--best); font-weight: 700; }
-td.best small { font-weight: 400; color: CanvasText; }
-code { font-size: .9em; overflow-wrap: anywhere; }
-details { margin: .5rem 0; }
-details dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1rem; font-size: 13px; }
-dt { opacity: .75; } dd { margin: 0; overflow-wrap: anywhere; }
-/* Narrower pages show fewer figures; all of them unfold under the table. */
-@media (max-width: 62rem) { :is(th, td):nth-child(n + 7):not(:last-child) { display: none; } }
-@media (max-width: 40rem) { :is(th, td):nth-child(n + 5) { display: none; } }
-.rejected { border-left: 4px solid #b3261e; padding: .3rem .8rem; }
-"""
-
-_SCRIPT = """
-for (const button of document.querySelectorAll("th button")) {
-  button.addEventListener("click", () => {
-    const head = button.closest("th"), body = head.closest("table").tBodies[0];
-    const place = [...head.parentNode.children].indexOf(head);
-    const up = head.getAttribute("aria-sort") === "descending";
-    for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const rows = [...body.rows].map(row => [row, row.cells[place].dataset.value ?? ""]);
-    const number = head.dataset.kind === "number";
-    rows.sort(([, a], [, b]) => {
-      if (a === "" || b === "") return (a === "") - (b === "");
-      const order = number ? a - b : a.localeCompare(b);
-      return up ? order : -order;
-    });
-    for (const [row] of rows) body.append(row);
-  });
-}
-"""
 
 
 def write_page(
@@ -98,28 +55,12 @@ def page(
     UsageError : no entry has the metric.
     """
     sections = "\n".join(_section(board) for board in boards(entries, sort=sort))
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-{_MARK}
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Leaderboard</title>
-<style>{_STYLE}</style>
-</head>
-<body>
-<h1>Leaderboard</h1>
-<p class="notice">{RESEARCH_ONLY}</p>
-<p>One table for each data set (hash of its voxels, places and labels) and settings: other figures are not
-comparable. A case without a prediction counts as the worst. An arrow shows which way is better; 95 %
-intervals stand under the figures. Places whose intervals overlap do not prove a difference: see the report
-of a run. Click a heading to sort.</p>
-{_rejected(rejected)}
-{sections or "<p>There are no entries.</p>"}
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
+    text = (resources.files("aiene.benchmark.leaderboard") / "page.html").read_text(encoding="utf-8")
+    return Template(text).substitute(
+        notice=RESEARCH_ONLY,
+        rejected=_rejected(rejected),
+        sections=sections or "<p>There are no entries.</p>",
+    )
 
 
 def _rejected(rejected: Sequence[tuple[str, str]]) -> str:
@@ -136,11 +77,15 @@ def _section(board: Board) -> str:
             _head("rank", "number"),
             _head("model, site", "text"),
             _head("cases done", "number"),
-            *(_head(f"{n} {_arrow(n)}".strip(), "number", order=_order(board, n)) for n in shown),
+            *(_head(n, "number", arrow=_ARROWS[higher_is_better(n)], order=_order(board, n)) for n in shown),
             _head("made", "text"),
         ]
     )
-    best = {name: _best(board, name) for name in shown}
+    values = {name: [p.entry.metrics.get(name) for p in board.places] for name in shown}
+    best = {
+        name: max((goodness(name, one) for one in found if one is not None), default=None)
+        for name, found in values.items()
+    }
     rows = "\n".join(_row(board, place, shown, best) for place in board.places)
     said = board.settings
     settings = (
@@ -192,9 +137,9 @@ def _order(board: Board, name: str) -> str:
     return ' aria-sort="descending"' if higher_is_better(name) else ' aria-sort="ascending"'
 
 
-def _head(title: str, kind: str, *, order: str = "") -> str:
+def _head(title: str, kind: str, *, arrow: str = "", order: str = "") -> str:
     look = ' class="text"' if kind == "text" else ""
-    breakable = escape(title).replace("_", "_<wbr>")  # a long name goes on in the next line
+    breakable = escape(f"{title} {arrow}".strip()).replace("_", "_<wbr>")  # goes on in the next line
     return f'<th{look} data-kind="{kind}"{order}><button type="button">{breakable}</button></th>'
 
 
@@ -218,12 +163,3 @@ def _row(board: Board, place: Place, shown: Sequence[str], best: dict[str, float
 def _text(text: str, small: str = "") -> str:
     under = f"<small>{escape(small)}</small>" if small else ""
     return f'<td class="text" data-value="{escape(text)}">{escape(text)}{under}</td>'
-
-
-def _best(board: Board, name: str) -> float | None:
-    values = [p.entry.metrics.get(name) for p in board.places]
-    return max((goodness(name, value) for value in values if value is not None), default=None)
-
-
-def _arrow(name: str) -> str:
-    return {True: "↑", False: "↓", None: ""}[higher_is_better(name)]

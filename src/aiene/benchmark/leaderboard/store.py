@@ -15,8 +15,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scipy.stats import rankdata
+
 from aiene.benchmark.leaderboard.entry import Entry, checked, entry_from_json, entry_to_json
-from aiene.benchmark.metrics.records import goodness
+from aiene.benchmark.records import goodness
 from aiene.errors import InputError, OutputError, UsageError
 from aiene.report.document import RESEARCH_ONLY
 from aiene.results.atomic import make_folder, write_json
@@ -94,14 +96,12 @@ def _board(entries: list[Entry], sort: str | None, ascending: bool) -> Board:
         return -value if ascending else goodness(metric, value)
 
     ordered = sorted(entries, key=worth, reverse=True)
-    places = []
-    for place, entry in enumerate(ordered):
-        if entry.metrics.get(metric) is None:
-            places.append(Place(None, entry))
-            continue
-        tied = place > 0 and worth(ordered[place - 1]) == worth(entry)
-        places.append(Place(places[-1].rank if tied else place + 1, entry))
-    return Board(entries[0].data_sha256, entries[0].settings, metric, tuple(places), (metric, *names))
+    ranks = rankdata([-worth(entry) for entry in ordered], method="min")
+    places = tuple(
+        Place(None if entry.metrics.get(metric) is None else int(rank), entry)
+        for rank, entry in zip(ranks, ordered, strict=True)
+    )
+    return Board(entries[0].data_sha256, entries[0].settings, metric, places, (metric, *names))
 
 
 def check_metric(entries: Sequence[Entry], sort: str | None) -> None:

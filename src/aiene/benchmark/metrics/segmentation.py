@@ -24,7 +24,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from aiene.benchmark.metrics.matching import (
+from aiene.benchmark.metrics.nodes import (
     BoolArray,
     LabelArray,
     Spacing,
@@ -34,7 +34,7 @@ from aiene.benchmark.metrics.matching import (
     components,
     match_nodes,
 )
-from aiene.benchmark.metrics.records import IOU_THRESHOLD, LOST, CaseMetrics, LabelMetrics, without_prediction
+from aiene.benchmark.records import IOU_THRESHOLD, LOST, CaseMetrics, LabelMetrics, without_prediction
 from aiene.errors import UsageError
 from aiene.geometry.grid import bounding_box
 from aiene.nodes.node import GTVN
@@ -215,7 +215,13 @@ def label_metrics(
     )
 
 
-def aggregated_dice(cases: Sequence[LabelMetrics]) -> Estimate:
+def aggregated_dice(
+    cases: Sequence[LabelMetrics],
+    patients: Sequence[str] | None = None,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Estimate:
     """Twice the shared volume of all cases over the sizes of all masks, as HECKTOR 2022 ranks.
 
     A case without the label in truth and prediction adds nothing, a false one counts against it. HECKTOR sums
@@ -225,45 +231,24 @@ def aggregated_dice(cases: Sequence[LabelMetrics]) -> Estimate:
     Parameters
     ----------
     cases : one label of every case.
+    patients : of each case, for the interval by bootstrap over patients; None: each case is a patient.
 
     Returns
     -------
-    Without an interval; see `aggregated_dice_interval`. None where no case holds the label, and where a case
-    has no prediction: how much false volume it would have added is not known.
+    None where no case holds the label, and where a case has no prediction: how much false volume it would
+    have added is not known.
     """
-    reason = without_prediction(sum(case.reason == LOST for case in cases), len(cases))
-    if reason:
-        return missing(reason, len(cases))
-    shared, sizes = _aggregate_parts(cases)
-    total = float(sizes.sum())
-    if total == 0:
-        return missing("no case holds this label in truth or prediction", len(cases))
-    return Estimate(float(2 * shared.sum() / total), n=len(cases))
-
-
-def aggregated_dice_interval(
-    cases: Sequence[LabelMetrics],
-    patients: Sequence[str] | None = None,
-    *,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """`aggregated_dice` with a bootstrap interval over patients (each case its own where None)."""
-    if not cases or aggregated_dice(cases).value is None:
-        return aggregated_dice(cases)
-    shared, sizes = _aggregate_parts(cases)
-    return cluster_bootstrap(ratio(2 * shared, sizes), len(cases), patients, resamples=resamples, seed=seed)
-
-
-def _aggregate_parts(
-    cases: Sequence[LabelMetrics],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Shared and summed volume of each case, in ml."""
     shared = np.array([case.shared_voxels for case in cases], dtype=np.float64)
     voxels = np.array([case.truth_voxels + case.predicted_voxels for case in cases], dtype=np.float64)
     ml = np.array([case.truth_ml + case.predicted_ml for case in cases], dtype=np.float64)
     voxel_ml = ml / np.maximum(voxels, 1)
-    return shared * voxel_ml, voxels * voxel_ml
+    reason = without_prediction(sum(case.reason == LOST for case in cases), len(cases))
+    if not reason and not voxels.sum():
+        reason = "no case holds this label in truth or prediction"
+    if reason:
+        return missing(reason, len(cases))
+    overlap = ratio(2 * (shared * voxel_ml), voxels * voxel_ml)
+    return cluster_bootstrap(overlap, len(cases), patients, resamples=resamples, seed=seed)
 
 
 # All metrics of one case

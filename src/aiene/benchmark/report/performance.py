@@ -4,51 +4,73 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiene.benchmark.report.results_reader import METRICS, Source, figures_of, metric
-from aiene.report.document import Cell, CellTable, Item, Section, Text
-from aiene.report.formatting import NumberKind, TableBuilder, dig, estimate, number, numbers, shown, words
+from aiene.benchmark.report.results_reader import (
+    METRICS,
+    FigureColumn,
+    ModelFigures,
+    Source,
+    figures_of,
+    metric,
+    models_table,
+)
+from aiene.report.document import CellTable, Item, Section, Text
+from aiene.report.formatting import TableBuilder, dig, estimate, number, numbers, shown, words
 
 _SHOWN = tuple(name for name in METRICS if name != "auc")
-_Figures = tuple[tuple[str, str, NumberKind], ...]
-"""What each column of estimates is called where it is missing, where its figure lies, and how it is shown."""
 _FROC_RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 _ENE_TITLE = "Extranodal extension"
 _TRACKS = {
     "on_truth": "On the truth's nodes: the classifier alone, on the masks of the ground truth",
     "end_to_end": "End to end: the model finds the nodes itself; one that it missed counts as judged wrongly",
 }
-_NODE_FIGURES: _Figures = (
-    ("sensitivity", "sensitivity", "ratio"),
-    ("precision", "precision", "ratio"),
-    ("F1", "f1", "ratio"),
-    ("false nodes a case", "false_per_case", "plain"),
-    ("Dice of single nodes", "node_dice", "ratio"),
-    ("panoptic quality", "panoptic_quality", "ratio"),
+_OF_NODES = (
+    FigureColumn("True / found / matched / false nodes", ("n_truth", "n_predicted", "n_matched", "n_false")),
+    FigureColumn("Sensitivity", "sensitivity"),
+    FigureColumn("Precision", "precision"),
+    FigureColumn("F1", "f1"),
+    FigureColumn("False nodes a case", "false_per_case", "plain"),
+    FigureColumn("Dice of single nodes", "node_dice"),
+    FigureColumn("Panoptic quality", "panoptic_quality"),
+    FigureColumn("Splits / merges", ("splits", "merges")),
 )
-_ENE_FIGURES: _Figures = (
-    ("AUC (DeLong)", "auc", "ratio"),
-    ("AUC (bootstrap)", "auc_clustered", "ratio"),
-    ("average precision", "average_precision", "ratio"),
-    ("Brier", "brier", "ratio"),
-    ("calibration slope", "calibration.slope", "plain"),
-    ("calibration in the large", "calibration.intercept", "plain"),
+_OF_ENE = (
+    FigureColumn("Nodes / with ENE / patients", ("n", "n_positive", "n_patients")),
+    FigureColumn("AUC (DeLong)", "auc"),
+    FigureColumn("AUC (bootstrap)", "auc_clustered"),
+    FigureColumn("Average precision", "average_precision"),
+    FigureColumn("Brier", "brier"),
+    FigureColumn("Calibration slope", "calibration.slope", "plain"),
+    FigureColumn("Calibration in the large", "calibration.intercept", "plain"),
+    FigureColumn("Nodes missed / not judged", ("missed", "not_judged")),
+    FigureColumn("False nodes called ENE", "false_nodes_called_ene", "count"),
 )
-_OPERATING_FIGURES: _Figures = (
-    ("sensitivity", "sensitivity", "ratio"),
-    ("specificity", "specificity", "ratio"),
-    ("PPV", "ppv", "ratio"),
-    ("NPV", "npv", "ratio"),
+_OF_A_THRESHOLD = (
+    FigureColumn("Threshold", "threshold", "plain"),
+    FigureColumn("TP / FP / TN / FN", ("tp", "fp", "tn", "fn")),
+    FigureColumn("Sensitivity", "sensitivity"),
+    FigureColumn("Specificity", "specificity"),
+    FigureColumn("PPV", "ppv"),
+    FigureColumn("NPV", "npv"),
 )
-_PATIENT_FIGURES: _Figures = (
-    ("any ENE, sensitivity", "any_ene.sensitivity", "ratio"),
-    ("any ENE, specificity", "any_ene.specificity", "ratio"),
-    ("agreement", "any_agreement", "ratio"),
-    ("count exact", "count_exact", "ratio"),
-    ("count within one", "count_within_one", "ratio"),
-    ("linear kappa", "kappa_linear", "ratio"),
-    ("quadratic kappa", "kappa_quadratic", "ratio"),
+_OF_PATIENTS = (
+    FigureColumn("Patients / left out", ("n", "left_out")),
+    FigureColumn("Any ENE: sensitivity", "any_ene.sensitivity", what="any ENE, sensitivity"),
+    FigureColumn("Any ENE: specificity", "any_ene.specificity", what="any ENE, specificity"),
+    FigureColumn("Any ENE: agreement", "any_agreement", what="agreement"),
+    FigureColumn("Count exact", "count_exact"),
+    FigureColumn("Count within one", "count_within_one"),
+    FigureColumn("Kappa, linear", "kappa_linear", what="linear kappa"),
+    FigureColumn("Kappa, quadratic", "kappa_quadratic", what="quadratic kappa"),
 )
-Scored = list[tuple[str, dict[str, Any]]]
+_OF_SIZES = (
+    FigureColumn("Peak memory (MiB)", "resources.peak_rss_mib.max", "mib"),
+    FigureColumn("Mean of cases (MiB)", "resources.peak_rss_mib.mean", "mib"),
+    FigureColumn("Peak GPU memory (MiB)", "resources.peak_gpu_mib.max", "mib"),
+    FigureColumn("Parameters", "parameters", "large"),
+    FigureColumn("Size (bytes)", "size_bytes", "large"),
+    FigureColumn("Operations of an inference (FLOPs)", "flops", "large"),
+)
+
 _TIMED_STEPS = ("load", "preprocess", "inference", "postprocess", "total")
 
 
@@ -67,22 +89,11 @@ def segmentation(source: Source) -> Section:
 
 
 def _table(source: Source, label: str, which: str) -> CellTable:
-    head = ("Model", "n", *(metric(name).title for name in _SHOWN))
+    shown_as = [(name, metric(name)) for name in _SHOWN]
+    columns = [FigureColumn(one.title, f"{name}.{which}", one.kind) for name, one in shown_as]
     title = f"{label}: {which} over all cases, 95 % interval by bootstrap over patients"
-    builder = TableBuilder(title, head)
-    for model in source.segmenters:
-        figures = dig(model, "segmentation", label)
-        builder.row(
-            words(model["name"]),
-            number(dig(figures, "dice", "n"), "count"),
-            *(
-                builder.estimate(
-                    model["name"], metric(name).title, dig(figures, name, which), metric(name).kind
-                )
-                for name in _SHOWN
-            ),
-        )
-    return builder.table()
+    rows = [(model["name"], dig(model, "segmentation", label)) for model in source.segmenters]
+    return models_table(title, [FigureColumn("n", "dice.n", "count"), *columns], rows)
 
 
 # Detection
@@ -99,26 +110,11 @@ def detection(source: Source) -> Section:
         f"{shown(iou, 'plain')}; nodes are matched one to one. A split is a node of the truth met by several "
         "predicted nodes, a merge a predicted node that meets several of the truth."
     )
-    items: list[Item] = [Text(said), _overall(models), _by_size(models), _froc_table(models)]
+    title = "All nodes, 95 % interval by bootstrap over patients"
+    overall = models_table(title, _OF_NODES, [(model["name"], model["detection"]) for model in models])
+    items: list[Item] = [Text(said), overall, _by_size(models), _froc_table(models)]
     items += figures_of("detection", source)
     return Section("detection", "Detection of nodes", tuple(items))
-
-
-def _overall(models: list[dict[str, Any]]) -> CellTable:
-    head = (
-        *("Model", "True / found / matched / false nodes", "Sensitivity", "Precision", "F1"),
-        *("False nodes a case", "Dice of single nodes", "Panoptic quality", "Splits / merges"),
-    )
-    builder = TableBuilder("All nodes, 95 % interval by bootstrap over patients", head)
-    for model in models:
-        name, found = model["name"], model["detection"]
-        builder.row(
-            words(name),
-            numbers([found.get(n) for n in ("n_truth", "n_predicted", "n_matched", "n_false")]),
-            *_estimates(builder, name, found, _NODE_FIGURES),
-            numbers([found.get("splits"), found.get("merges")]),
-        )
-    return builder.table()
 
 
 def _by_size(models: list[dict[str, Any]]) -> CellTable:
@@ -175,7 +171,7 @@ def classification(source: Source) -> Section:
 
 
 def _track(source: Source, track: str, title: str) -> list[Item]:
-    having: Scored = [
+    having: ModelFigures = [
         (model["name"], found)
         for model in source.run
         if (found := dig(model, "classification", track)) is not None
@@ -183,70 +179,22 @@ def _track(source: Source, track: str, title: str) -> list[Item]:
     scored = [(name, found) for name, found in having if found.get("n")]
     items: list[Item] = []
     if scored:
-        items += [_areas(scored, title), _operating(scored), _patients(scored)]
+        points = [(name, point) for name, found in scored for point in found.get("operating") or []]
+        at = "At a threshold (positive: probability over it), 95 % intervals by Wilson's method"
+        by_patient = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
+        people = [(name, found.get("patients")) for name, found in scored]
+        items += [
+            models_table(f"{title}; 95 % intervals", _OF_ENE, scored),
+            models_table(at, _OF_A_THRESHOLD, points),
+            models_table(by_patient, _OF_PATIENTS, people, whole="figures by patient"),
+        ]
         items += figures_of("classification", source, track)
-    points = tuple(
+    without = tuple(
         f"{name}: {found.get('reason') or 'no figures'}." for name, found in having if not found.get("n")
     )
-    if points:
-        items.append(Text(f"{title.split(':')[0]}, without figures:", points, "note"))
+    if without:
+        items.append(Text(f"{title.split(':')[0]}, without figures:", without, "note"))
     return items
-
-
-def _areas(scored: Scored, title: str) -> CellTable:
-    head = (
-        *("Model", "Nodes / with ENE / patients", "AUC (DeLong)", "AUC (bootstrap)", "Average precision"),
-        *("Brier", "Calibration slope", "Calibration in the large", "Nodes missed / not judged"),
-        "False nodes called ENE",
-    )
-    builder = TableBuilder(f"{title}; 95 % intervals", head)
-    for name, found in scored:
-        builder.row(
-            words(name),
-            numbers([found.get(n) for n in ("n", "n_positive", "n_patients")]),
-            *_estimates(builder, name, found, _ENE_FIGURES),
-            numbers([found.get(n) for n in ("missed", "not_judged")]),
-            number(found.get("false_nodes_called_ene"), "count"),
-        )
-    return builder.table()
-
-
-def _operating(scored: Scored) -> CellTable:
-    head = ("Model", "Threshold", "TP / FP / TN / FN", "Sensitivity", "Specificity", "PPV", "NPV")
-    title = "At a threshold (positive: probability over it), 95 % intervals by Wilson's method"
-    builder = TableBuilder(title, head)
-    for name, found in scored:
-        for point in found.get("operating") or []:
-            builder.row(
-                words(name),
-                number(point.get("threshold"), "plain"),
-                numbers([point.get(n) for n in ("tp", "fp", "tn", "fn")]),
-                *_estimates(builder, name, point, _OPERATING_FIGURES),
-            )
-    return builder.table()
-
-
-def _patients(scored: Scored) -> CellTable:
-    head = (
-        *("Model", "Patients / left out", "Any ENE: sensitivity", "Any ENE: specificity"),
-        *("Any ENE: agreement", "Count exact", "Count within one", "Kappa, linear", "Kappa, quadratic"),
-    )
-    title = "By patient, over those all of whose nodes are labelled: any node with ENE, and how many"
-    builder = TableBuilder(title, head)
-    for name, found in scored:
-        people = found.get("patients")
-        if dig(people, "reason"):
-            builder.missing(name, "figures by patient", str(dig(people, "reason")))
-        builder.row(
-            words(name),
-            numbers([dig(people, "n"), dig(people, "left_out")]),
-            *_estimates(builder, name, people, _PATIENT_FIGURES),
-        )
-    return builder.table()
-
-
-def _estimates(builder: TableBuilder, model: str, found: Any, figures: _Figures) -> list[Cell]:
-    return [builder.estimate(model, said, dig(found, *at.split(".")), kind) for said, at, kind in figures]
 
 
 # Time, memory and size
@@ -266,37 +214,16 @@ def resources(source: Source) -> Section:
         f"device {machine.get('device') or 'cpu'}{gpu}. The first inference of a "
         f"process is a warm-up and not timed; inference was timed {often} a case."
     )
-    items: list[Item] = [Text(said), _times(source), _sizes(source)]
+    steps = [
+        FigureColumn(step.capitalize(), f"seconds.{step}.median", "seconds", f"seconds of {step}")
+        for step in _TIMED_STEPS
+    ]
+    times = models_table(
+        "Seconds of a case: median, 95 % interval under it",
+        [*steps, FigureColumn("CPU time", "cpu_seconds.total.median", "seconds")],
+        [(model["name"], model.get("resources")) for model in source.run],
+    )
+    sizes = models_table("Memory and size", _OF_SIZES, [(model["name"], model) for model in source.run])
+    items: list[Item] = [Text(said), times, sizes]
     items += figures_of("resources", source, source.main_label) if source.main_label else []
     return Section("resources", "Time and memory", tuple(items))
-
-
-def _times(source: Source) -> CellTable:
-    head = ("Model", *(step.capitalize() for step in _TIMED_STEPS), "CPU time")
-    builder = TableBuilder("Seconds of a case: median, 95 % interval under it", head)
-    for model in source.run:
-        spent = dig(model, "resources", "seconds")
-        cells = [
-            builder.estimate(model["name"], f"seconds of {step}", dig(spent, step, "median"), "seconds")
-            for step in _TIMED_STEPS
-        ]
-        cpu = dig(model, "resources", "cpu_seconds", "total", "median")
-        builder.row(words(model["name"]), *cells, builder.estimate(model["name"], "CPU time", cpu, "seconds"))
-    return builder.table()
-
-
-def _sizes(source: Source) -> CellTable:
-    head = (
-        *("Model", "Peak memory (MiB)", "Mean of cases (MiB)", "Peak GPU memory (MiB)", "Parameters"),
-        *("Size (bytes)", "Operations of an inference (FLOPs)"),
-    )
-    builder = TableBuilder("Memory and size", head)
-    for model in source.run:
-        used = model.get("resources")
-        builder.row(
-            words(model["name"]),
-            *(number(dig(used, "peak_rss_mib", which), "mib") for which in ("max", "mean")),
-            number(dig(used, "peak_gpu_mib", "max"), "mib"),
-            *(number(model.get(name), "large") for name in ("parameters", "size_bytes", "flops")),
-        )
-    return builder.table()

@@ -21,7 +21,7 @@ from aiene.benchmark.records import FORMAT, newest_summary
 from aiene.benchmark.report import charts as package
 from aiene.errors import InputError
 from aiene.report.document import CellTable, Figure
-from aiene.report.formatting import NumberKind, TableBuilder, dig, shown, words
+from aiene.report.formatting import NumberKind, TableBuilder, dig, number, numbers, shown, words
 
 _PARTS = {"models": list, "data": Mapping, "machine": Mapping, "settings": Mapping}
 
@@ -82,15 +82,10 @@ class Source:
         """A model's place, from which its colour and marker come."""
         return next((i for i, model in enumerate(self.models) if model.get("name") == name), 0)
 
-    def rows_of(self, name: str) -> list[dict[str, str]]:
-        """The rows of a model's cases that are done."""
-        return [
-            r for r in self.rows if r.get("model") == name and r.get("status") == "ok" and r.get("case_id")
-        ]
-
-    def rows_with_failed(self, name: str) -> list[dict[str, str]]:
-        """The rows of all of a model's cases, those without a prediction too."""
-        return [row for row in self.rows if row.get("model") == name and row.get("case_id")]
+    def rows_of(self, name: str, *, failed: bool = False) -> list[dict[str, str]]:
+        """The rows of a model's cases that are done; with `failed`, those without a prediction too."""
+        rows = [row for row in self.rows if row.get("model") == name and row.get("case_id")]
+        return [row for row in rows if failed or row.get("status") == "ok"]
 
 
 def read_source(folder: Path) -> Source:
@@ -177,6 +172,49 @@ def endpoint_title(name: str, label: str) -> str:
         return f"AUC of extranodal extension, {TRACKS[track]}"
     title = metric(name).title
     return title if name.startswith(("node", "froc")) or not label else f"{title} of {label}"
+
+
+ModelFigures = Sequence[tuple[str, Any]]
+"""Names of models, with their figures."""
+
+
+class FigureColumn(NamedTuple):
+    """A column of figures.
+
+    Parameters
+    ----------
+    head : its title.
+    at : where its figure lies among those of a row, with dots between the steps; several stand side by side.
+    kind : how it is shown.
+    what : how its figure is called where it is missing; empty: by the head.
+    """
+
+    head: str
+    at: str | tuple[str, ...]
+    kind: NumberKind = "ratio"
+    what: str = ""
+
+
+def models_table(
+    title: str, columns: Sequence[FigureColumn], rows: ModelFigures, *, whole: str = ""
+) -> CellTable:
+    """A row for each model and its figures; `whole` is what these are called where they give one reason."""
+    builder = TableBuilder(title, ("Model", *(column.head for column in columns)))
+    for model, found in rows:
+        if whole and dig(found, "reason"):
+            builder.missing(model, whole, str(dig(found, "reason")))
+        cells = []
+        for head, at, kind, what in columns:
+            if isinstance(at, tuple):
+                cells.append(numbers([dig(found, *one.split(".")) for one in at]))
+                continue
+            value = dig(found, *at.split("."))
+            single = isinstance(value, int | float)
+            cells.append(
+                number(value, kind) if single else builder.estimate(model, what or head, value, kind)
+            )
+        builder.row(words(model), *cells)
+    return builder.table()
 
 
 def word_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> CellTable:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from aiene.benchmark.comparators.slices import AxialView
+from aiene.benchmark.comparators.slice_segmenters import AxialView
 from aiene.benchmark.config import LABEL_VALUES
 from aiene.benchmark.dataset import read_kept
 from aiene.benchmark.records import image_of, key_of, model_files, truth_files
@@ -45,11 +45,9 @@ def worst_slice(truth: Picture, prediction: Picture) -> int:
         wrong = np.count_nonzero(truth, axis=(1, 2))
     if not wrong.any():
         return len(wrong) // 2
-    first = int(np.argmax(wrong))
-    last = first
-    while last + 1 < len(wrong) and wrong[last + 1] == wrong[first]:
-        last += 1
-    return (first + last) // 2
+    worst = np.flatnonzero(wrong == wrong.max())
+    run = worst[worst - worst[0] == np.arange(len(worst))]
+    return int(run[0] + run[-1]) // 2
 
 
 def window(hu: Picture, centre: float, width: float) -> npt.NDArray[np.float64]:

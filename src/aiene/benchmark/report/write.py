@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from aiene.benchmark.report.comparison import comparisons, few_patients, ranks, verdict
 from aiene.benchmark.report.performance import classification, detection, resources, segmentation
-from aiene.benchmark.report.results_reader import TRACKS, Source, count, kind_title, read_source, word_table
+from aiene.benchmark.report.results_reader import (
+    TRACKS,
+    FigureColumn,
+    Source,
+    count,
+    kind_title,
+    models_table,
+    read_source,
+    word_table,
+)
 from aiene.benchmark.report.worst_cases import worst
 from aiene.report.document import RESEARCH_ONLY, CellTable, Document, Item, Section, Text
-from aiene.report.formatting import NumberKind, TableBuilder, dig, numbers, shown, words
+from aiene.report.formatting import dig, shown
 from aiene.report.write import draw_figures, page, write_figures
 from aiene.results.ownership import Owned
 
@@ -59,38 +70,23 @@ def _warnings(source: Source) -> list[Text]:
 
 
 def _main_table(source: Source) -> CellTable:
-    labels = source.labels
-    head = [
-        "Model",
-        "Done / failed",
-        *(f"Dice {label}" for label in labels),
-        *(f"Aggregated {label}" for label in labels),
-        "Node sensitivity",
-        "False a case",
-        "ENE AUC, truth's nodes",
-        "ENE AUC, end to end",
-        "Seconds a case",
+    columns = [
+        FigureColumn("Done / failed", ("cases.ok", "cases.failed")),
+        *(FigureColumn(f"Dice {label}", f"segmentation.{label}.dice.mean") for label in source.labels),
+        *(
+            FigureColumn(f"Aggregated {n}", f"aggregated_dice.{n}", what=f"aggregated Dice {n}")
+            for n in source.labels
+        ),
+        FigureColumn("Node sensitivity", "detection.sensitivity", what="sensitivity"),
+        FigureColumn("False a case", "detection.false_per_case", "plain", "false nodes"),
+        *(
+            FigureColumn(head, f"classification.{track}.auc_clustered", what=f"AUC {TRACKS[track]}")
+            for head, track in (("ENE AUC, truth's nodes", "on_truth"), ("ENE AUC, end to end", "end_to_end"))
+        ),
+        FigureColumn("Seconds a case", "resources.seconds.total.median", "seconds", "seconds"),
     ]
-    builder = TableBuilder("Main figures: mean or value, 95 % interval under it; seconds: median", head)
-    for model in source.run:
-        name = model["name"]
-        figures: list[tuple[str, tuple[str, ...], NumberKind]] = [
-            *((f"Dice {label}", ("segmentation", label, "dice", "mean"), "ratio") for label in labels),
-            *((f"aggregated Dice {label}", ("aggregated_dice", label), "ratio") for label in labels),
-            ("sensitivity", ("detection", "sensitivity"), "ratio"),
-            ("false nodes", ("detection", "false_per_case"), "plain"),
-            *(
-                (f"AUC {said}", ("classification", track, "auc_clustered"), "ratio")
-                for track, said in TRACKS.items()
-            ),
-            ("seconds", ("resources", "seconds", "total", "median"), "seconds"),
-        ]
-        builder.row(
-            words(name),
-            numbers([dig(model, "cases", "ok"), dig(model, "cases", "failed")]),
-            *(builder.estimate(name, said, dig(model, *path), kind) for said, path, kind in figures),
-        )
-    return builder.table()
+    title = "Main figures: mean or value, 95 % interval under it; seconds: median"
+    return models_table(title, columns, [(model["name"], model) for model in source.run])
 
 
 def _said_table(source: Source) -> CellTable:
@@ -127,40 +123,19 @@ def methods(source: Source) -> Section:
 
 def _conventions(source: Source) -> tuple[str, ...]:
     settings = source.summary["settings"]
-    resamples, seed = settings.get("resamples"), settings.get("seed")
-    iou = shown(settings.get("iou_threshold"), "plain")
-    published = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
-    return (
-        "What counts: every usable case once for every model; which models take part changes nothing. Where "
-        "a label is in neither truth nor prediction, that is right: Dice, IoU and surface Dice count as 1, "
-        "distances as 0. Where only one of both is empty, Dice, IoU and surface Dice are 0, and distances "
-        "count as the diagonal of the image.",
-        "A case without a prediction counts as the worst that can be: Dice 0, distances the diagonal, volume "
-        "error the volume of the image, every node missed. What rests on false findings too (precision, F1, "
-        "false nodes, panoptic quality, aggregated Dice, free-response curve) cannot be given for a model "
-        "with such a case, and counts as the worst in tests and ranks.",
-        "95 % Hausdorff: the larger of the two directed 95th percentiles between voxel centres of the "
-        "surfaces; surface distance: the mean over both surfaces together; surface Dice: share of the "
-        "surface, by area, within the tolerance.",
-        "Volume error: its size, prediction less truth without the sign, so that errors of two cases do not "
-        "cancel; the charts of volumes show the sign. Relative ones only where the truth is not empty.",
-        "Aggregated Dice: twice the shared voxels of all cases over the sum of all voxels of truth and "
-        "prediction, as the HECKTOR challenge takes it.",
-        f"Nodes: matched one to one by intersection over union of at least {iou}. Size classes go by the "
-        "short axis in the axial plane.",
-        "Extranodal extension: positive is a probability over the threshold, the model's own and the "
-        f"published one ({published or 'none was set'}). End to end, a node that was missed counts as "
-        "probability 0. A labelled node for which a model gives no probability counts as the wrong one, and "
-        "its patient as wrong.",
-        "Free-response score: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false nodes a case. Dice of "
-        "single nodes: each true node with its partner, 0 where it was missed. Panoptic quality: sum of the "
-        "partners' IoU over found + (false + missed) / 2.",
-        f"Intervals: 95 %, by {resamples} bootstrap resamples of the patients (seed {seed}), so that the "
-        "nodes and cases of a patient stay together; shares at a threshold, and shares of nodes of 0 or 1, "
-        "by Wilson's method (of nodes: over the patients that have such a node); areas under the ROC curve "
-        "also by DeLong's. Where all resamples give the same value there is none.",
-        "Ranks: ties share the better rank; stability over resamples of the patients.",
+    thresholds = ", ".join(shown(one, "plain") for one in settings.get("ene_thresholds") or [])
+    text = (
+        importlib.resources.files("aiene.benchmark.report")
+        .joinpath("conventions.txt")
+        .read_text(encoding="utf-8")
     )
+    told = text.format(
+        iou=shown(settings.get("iou_threshold"), "plain"),
+        published=thresholds or "none was set",
+        resamples=settings.get("resamples"),
+        seed=settings.get("seed"),
+    )
+    return tuple(" ".join(paragraph.split()) for paragraph in told.split("\n\n"))
 
 
 def _facts(source: Source) -> CellTable:
@@ -213,22 +188,27 @@ def trouble(source: Source) -> Section:
     rows = [row for row in source.rows if row.get("model")]
     failed = [row for row in rows if row.get("status") == "failed" and row.get("case_id")]
     warned = [row for row in rows if row.get("warnings")]
-    items: list[Item] = [*_models(source), *_pairing(source)]
-    items += [_of_cases("Cases that failed in a model", "Reason", failed, "reason")] if failed else []
-    items += _ene(source)
-    items += [_of_cases("Warnings", "Warning", warned, "warnings")] if warned else []
+    models = [
+        (model["name"], kind_title(model.get("kind")), model.get("reason"))
+        for model in source.models
+        if model.get("status") != "ok"
+    ]
+    unmatched = dig(source.summary, "ene_csv", "unmatched") or []
+    ene = [(one.get("row"), one.get("case_id"), one.get("reason")) for one in unmatched]
+    items: list[Item] = [
+        *_table_if("Models that could not be run", ("Model", "Kind", "Reason"), models),
+        *_pairing(source),
+        *_table_if("Cases that failed in a model", ("Model", "Cases", "Reason"), _by_model(failed, "reason")),
+        *_table_if("Rows of the ENE file that belong to no node", ("Row", "Case", "Reason"), ene),
+        *_table_if("Warnings", ("Model", "Cases", "Warning"), _by_model(warned, "warnings")),
+    ]
     if not items:
         items.append(Text("Every model was run on every case; no image, mask or row was left out."))
     return Section("left-out", "What was left out", tuple(items))
 
 
-def _models(source: Source) -> list[Item]:
-    failed = [
-        (model["name"], kind_title(model.get("kind")), model.get("reason"))
-        for model in source.models
-        if model.get("status") != "ok"
-    ]
-    return [word_table("Models that could not be run", ("Model", "Kind", "Reason"), failed)] if failed else []
+def _table_if(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> list[CellTable]:
+    return [word_table(title, head, rows)] if rows else []
 
 
 def _pairing(source: Source) -> list[Item]:
@@ -242,8 +222,7 @@ def _pairing(source: Source) -> list[Item]:
         if listed:
             items.append(Text(f"{said} ({len(listed)}): {', '.join(listed)}."))
     refused = [(one.get("case_id"), one.get("reason")) for one in pairing.get("refused") or []]
-    if refused:
-        items.append(word_table("Cases that could not be used for any model", ("Case", "Reason"), refused))
+    items += _table_if("Cases that could not be used for any model", ("Case", "Reason"), refused)
     beyond = int(pairing.get("beyond_max_cases") or 0)
     if beyond:
         items.append(
@@ -253,20 +232,12 @@ def _pairing(source: Source) -> list[Item]:
     return [*items, *([Text("On pairing:", notes)] if notes else [])]
 
 
-def _of_cases(title: str, what: str, rows: list[dict[str, str]], column: str) -> CellTable:
-    """A table of models and cases, the cases of one model and one reason in one row."""
+def _by_model(rows: list[dict[str, str]], column: str) -> list[tuple[str, str, str]]:
+    """Model, cases and what stands in a column, the cases of one model and one reason in one row."""
     together: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         together.setdefault((row["model"], row.get(column) or ""), []).append(row.get("case_id") or "")
-    told = ((model, ", ".join(cases), reason) for (model, reason), cases in together.items())
-    return word_table(title, ("Model", "Cases", what), told)
-
-
-def _ene(source: Source) -> list[Item]:
-    unmatched = dig(source.summary, "ene_csv", "unmatched") or []
-    rows = [(one.get("row"), one.get("case_id"), one.get("reason")) for one in unmatched]
-    title = "Rows of the ENE file that belong to no node"
-    return [word_table(title, ("Row", "Case", "Reason"), rows)] if rows else []
+    return [(model, ", ".join(cases), said) for (model, said), cases in together.items()]
 
 
 CHAPTERS = (

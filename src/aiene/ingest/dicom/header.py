@@ -10,7 +10,7 @@ import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from aiene.errors import InputError
-from aiene.ingest.file_head import Head, HeadTooShort
+from aiene.ingest.file_head import Head, HeadTooShort, read_heads
 
 StudyKey = tuple[str, str]
 
@@ -96,78 +96,50 @@ def study_key(study: tuple[str, str, str]) -> StudyKey:
 
 
 DAMAGED: Final = (
-    InvalidDicomError,
-    BytesLengthException,
-    EOFError,
-    OSError,
-    struct.error,
-    zlib.error,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    RuntimeError,
-    OverflowError,
-)
+    InvalidDicomError, BytesLengthException, EOFError, OSError, struct.error, zlib.error, ValueError,
+    TypeError, KeyError, IndexError, AttributeError, NotImplementedError, RuntimeError, OverflowError,
+)  # fmt: skip
 """What pydicom and its decoders raise on files that are no sound DICOM (by cutting and garbling)."""
 
 ODD_VALUE: Final = (BytesLengthException, ValueError, TypeError, AttributeError, NotImplementedError)
 """What pydicom raises where one attribute cannot be understood and the rest can."""
 
 
-_TALKERS: Final = tuple(
-    logging.getLogger(name)
-    for name in (
-        "pydicom",
-        "pydicom.pixels.utils",
-        "pydicom.pixels.decoders.base",
-        "pylibjpeg",
-        "pylibjpeg.utils",
-        "openjpeg.utils",
-    )
-)
-"""Each on its own: a logger that is disabled still passes on what those below it say."""
+_TALKERS: Final = (
+    "pydicom", "pydicom.pixels.utils", "pydicom.pixels.decoders.base",
+    "pylibjpeg", "pylibjpeg.utils", "openjpeg.utils",
+)  # fmt: skip
+"""Each on its own: a filter of a logger is not asked about what those below it say."""
 
 
-class _Silence:
-    """How many ask for silence; the loggers speak again, as they did before, when the last has left."""
+class _Silence(logging.Filter):
+    """Passes nothing on while any thread asks for silence."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._asked = 0
-        self._before: tuple[bool, ...] = ()
+        super().__init__()
+        self.lock, self.asked = threading.Lock(), 0
 
-    def enter(self) -> None:
-        with self._lock:
-            if self._asked == 0:
-                self._before = tuple(logger.disabled for logger in _TALKERS)
-                for logger in _TALKERS:
-                    logger.disabled = True
-            self._asked += 1
-
-    def leave(self) -> None:
-        with self._lock:
-            self._asked -= 1
-            if self._asked == 0:
-                for logger, disabled in zip(_TALKERS, self._before, strict=True):
-                    logger.disabled = disabled
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not self.asked
 
 
 _silence: Final = _Silence()
+for _talker in _TALKERS:
+    logging.getLogger(_talker).addFilter(_silence)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and log lines of pydicom and its decoders, which could show a person's name."""
-    _silence.enter()
+    with _silence.lock:
+        _silence.asked += 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        _silence.leave()
+        with _silence.lock:
+            _silence.asked -= 1
 
 
 CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
@@ -190,40 +162,15 @@ _MODALITIES: Final = frozenset(
 )
 
 _TAGS: Final = [
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "StudyInstanceUID",
-    "StudyDate",
-    "SeriesInstanceUID",
-    "SeriesNumber",
-    "AcquisitionNumber",
-    "TemporalPositionIdentifier",
-    "FrameOfReferenceUID",
-    "Modality",
-    "ImageType",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "ConvolutionKernel",
-    "ContrastBolusAgent",
-    "ContrastBolusAgentSequence",
-    "ContrastBolusStartTime",
-    "AcquisitionTime",
-    "SeriesDescription",
-    "ProtocolName",
-    "BodyPartExamined",
-    "StudyDescription",
-    "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
-]
+    "SOPClassUID", "SOPInstanceUID", "PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID",
+    "StudyDate", "SeriesInstanceUID", "SeriesNumber", "AcquisitionNumber", "TemporalPositionIdentifier",
+    "FrameOfReferenceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames",
+    "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept",
+    "ConvolutionKernel", "ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusStartTime",
+    "AcquisitionTime", "SeriesDescription", "ProtocolName", "BodyPartExamined", "StudyDescription",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+"""What a search reads of each file."""
 
 
 @dataclass(frozen=True)
@@ -477,3 +424,59 @@ def _seconds(said: str) -> float | None:
     """A time of day (HHMMSS.F) since midnight; None where it is none."""
     found = _TIME.fullmatch(said)
     return None if found is None else int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3])
+
+
+# The headers of many files, sorted into CT slices, other objects and damaged files.
+
+
+@dataclass
+class Scan:
+    """What lies in a heap of DICOM files; filled file by file.
+
+    Parameters
+    ----------
+    frames : every CT slice, localizers included, in the order of the files.
+    others : objects that are no CT slice.
+    damaged : files that are DICOM but cannot be read.
+    directories : DICOMDIRs under another name.
+    """
+
+    frames: list[Frame] = field(default_factory=list)
+    others: list[Other] = field(default_factory=list)
+    damaged: list[Path] = field(default_factory=list)
+    directories: list[Path] = field(default_factory=list)
+
+    @property
+    def studies(self) -> set[StudyKey]:
+        """Patient and study of everything that was read; never shown."""
+        return {f.study_key for f in self.frames} | {o.study_key for o in self.others}
+
+    @property
+    def series(self) -> set[str]:
+        """SeriesInstanceUID of everything that was read."""
+        return {f.series_uid for f in self.frames} | {o.series_uid for o in self.others}
+
+    def add(self, head: Head) -> None:
+        """Sort in one file."""
+        try:
+            found = read_header(head)
+        except DAMAGED:
+            self.damaged.append(head.path)
+            return
+        if isinstance(found, Other):
+            self.others.append(found)
+        elif isinstance(found, Directory):
+            self.directories.append(found.path)
+        else:
+            self.frames += found
+
+
+def scan(files: Iterable[Path]) -> Scan:
+    """The headers of DICOM files; pixels are not read."""
+    result = Scan()
+    for head in read_heads(files):
+        if head.error is not None:
+            result.damaged.append(head.path)
+        else:
+            result.add(head)
+    return result

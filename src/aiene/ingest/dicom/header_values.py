@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import resources
 from typing import Any, Final
 
 from pydicom.charset import python_encoding
@@ -18,74 +20,14 @@ from pydicom.dataset import Dataset
 from aiene.errors import Said, joined, ours, said
 from aiene.ingest.dicom.header import ODD_VALUE, quiet
 
-TYPE_2: Final = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "StudyID",
+_ROWS: Final = tuple(
+    csv.DictReader((resources.files("aiene.ingest.dicom") / "identity.csv").read_text("utf-8").splitlines())
 )
-"""What every object must have, empty where the source does not say (PS3.3 C.7.1.1, C.7.2.1)."""
-
-_OPTIONAL: Final = (
-    # Patient (C.7.1.1)
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "TypeOfPatientID",
-    "OtherPatientIDs",
-    "OtherPatientIDsSequence",
-    "OtherPatientNames",
-    "PatientBirthTime",
-    "EthnicGroup",
-    "PatientComments",
-    "PatientIdentityRemoved",
-    "DeidentificationMethod",
-    "DeidentificationMethodCodeSequence",
-    "QualityControlSubject",
-    # Clinical trial (C.7.1.3, C.7.2.3)
-    "ClinicalTrialSponsorName",
-    "ClinicalTrialProtocolID",
-    "ClinicalTrialProtocolName",
-    "ClinicalTrialSiteID",
-    "ClinicalTrialSiteName",
-    "ClinicalTrialSubjectID",
-    "ClinicalTrialSubjectReadingID",
-    "ClinicalTrialTimePointID",
-    "ClinicalTrialTimePointDescription",
-    # Study (C.7.2.1) and patient at the time of the study (C.7.2.2)
-    "StudyDescription",
-    "IssuerOfAccessionNumberSequence",
-    "ConsultingPhysicianName",
-    "PhysiciansOfRecord",
-    "NameOfPhysiciansReadingStudy",
-    "RequestingService",
-    "ProcedureCodeSequence",
-    "AdmittingDiagnosesDescription",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "MedicalAlerts",
-    "Allergies",
-    "SmokingStatus",
-    "PregnancyStatus",
-    "AdditionalPatientHistory",
-    "PatientSexNeutered",
-    "AdmissionID",
-    "ServiceEpisodeID",
-    "ServiceEpisodeDescription",
-    "Occupation",
-    # how the words above are written, and how dates are meant
-    "SpecificCharacterSet",
-    "TimezoneOffsetFromUTC",
-    "LongitudinalTemporalInformationModified",
-)
-
-IDENTITY: Final = (*TYPE_2, *_OPTIONAL)
+IDENTITY: Final = tuple(row["keyword"] for row in _ROWS)
 """What an object repeats of a source image's patient and study, where it is there and allowed."""
+
+TYPE_2: Final = tuple(row["keyword"] for row in _ROWS if row["always"])
+"""What every object must have, empty where the source does not say (PS3.3 C.7.1.1, C.7.2.1)."""
 
 NEEDED_UIDS: Final = {
     "StudyInstanceUID": "study UID",

@@ -82,17 +82,14 @@ class _Opened:
     def get(self, path: Path) -> Dataset:
         if path != self._path:
             with quiet():
-                self._dataset, self._path = _with_syntax(pydicom.dcmread(path, force=True)), path
+                dataset = pydicom.dcmread(path, force=True)
+                # Files of old archives lack their meta header: uncompressed then, in the encoding as found.
+                implicit, little = dataset.original_encoding
+                if "TransferSyntaxUID" not in dataset.file_meta:
+                    plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+                    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+                self._dataset, self._path = dataset, path
         return self._dataset
-
-
-def _with_syntax(dataset: Dataset) -> Dataset:
-    """Files of old archives lack their meta header: uncompressed then, in the encoding as it was found."""
-    implicit, little = dataset.original_encoding
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
-    return dataset
 
 
 def read_frame(frame: Frame, opened: _Opened | None = None) -> npt.NDArray[np.float64]:
@@ -158,11 +155,8 @@ def _stored(dataset: Dataset, frame: Frame) -> npt.NDArray[Any]:
         dataset.PhotometricInterpretation = "MONOCHROME2"
     lacking = [keyword for keyword in _LAYOUT if numbers(dataset, keyword, 1) is None]
     if lacking:
-        raise InputError(
-            frame.path,
-            said("its header does not say {}", joined(" and ", map(ours, lacking))),
-            "export the CT again",
-        )
+        problem = said("its header does not say {}", joined(" and ", map(ours, lacking)))
+        raise InputError(frame.path, problem, "export the CT again")
     shift = _spare_bits(dataset, frame)
     index = frame.index if frame.frames > 1 else None
     stored: npt.NDArray[Any]
@@ -185,15 +179,8 @@ def _spare_bits(dataset: Dataset, frame: Frame) -> int:
     shift = int(high[0] - used[0]) + 1
     packed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
     if shift < 0 or high[0] >= there[0] or packed:
-        raise InputError(
-            frame.path,
-            said(
-                "its header contradicts itself: {:.0f} bits stored, the highest of them {:.0f}",
-                used[0],
-                high[0],
-            ),
-            "export the CT again",
-        )
+        template = "its header contradicts itself: {:.0f} bits stored, the highest of them {:.0f}"
+        raise InputError(frame.path, said(template, used[0], high[0]), "export the CT again")
     return shift
 
 
@@ -220,11 +207,8 @@ def _undecodable(frame: Frame) -> InputError:
             dataset = pydicom.dcmread(frame.path, force=True, stop_before_pixels=True)
         syntax = dataset.file_meta.get("TransferSyntaxUID")
         if syntax is not None and not syntax.is_transfer_syntax:
-            return InputError(
-                frame.path,
-                "its transfer syntax is unknown, so its image cannot be decoded",
-                "export it again",
-            )
+            problem = "its transfer syntax is unknown, so its image cannot be decoded"
+            return InputError(frame.path, problem, "export it again")
         syntax = dataset.file_meta.TransferSyntaxUID
         name: object = uid_name(str(syntax)) if syntax.name == syntax else ours(syntax.name)
         compressed = syntax.is_compressed
@@ -232,11 +216,8 @@ def _undecodable(frame: Frame) -> InputError:
         name, compressed = ours("unknown"), False
     if not compressed:
         return InputError(frame.path, "its pixel data is cut off or damaged", "copy or export the file again")
-    return InputError(
-        frame.path,
-        said("its image, compressed as {}, is damaged or cannot be decoded", name),
-        said("copy the file again, or {}", ours(_EXTRAS)),
-    )
+    problem = said("its image, compressed as {}, is damaged or cannot be decoded", name)
+    return InputError(frame.path, problem, said("copy the file again, or {}", ours(_EXTRAS)))
 
 
 def _padding(

@@ -373,11 +373,8 @@ def lay_out(group: Group, where: Path) -> Layout:
         raise _uneven(points, up, where)
     sideways = float(np.linalg.norm(off - np.outer(off @ up, up), axis=1).max())
     if sideways > 1.5 * _JITTER_MM:
-        raise InputError(
-            where,
-            said("its slices are shifted sideways against each other by up to {:.1f} mm", sideways),
-            "export a reconstruction with aligned slices",
-        )
+        problem = said("its slices are shifted sideways against each other by up to {:.1f} mm", sideways)
+        raise InputError(where, problem, "export a reconstruction with aligned slices")
     spacing = group.first.pixel_spacing or ()
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = step, column * spacing[0], row * spacing[1]
@@ -392,11 +389,8 @@ def _axes(group: Group, where: Path) -> tuple[Matrix, Matrix]:
     if lost:
         what = "its CT slices have no usable position (position, orientation or pixel spacing missing{})"
         first = said(", {} first", file_name(lost[0].path))
-        raise InputError(
-            where,
-            said(what, said("") if len(lost) == len(group.frames) else first),
-            "export the series again with its geometry",
-        )
+        problem = said(what, said("") if len(lost) == len(group.frames) else first)
+        raise InputError(where, problem, "export the series again with its geometry")
     mean = np.mean([f.orientation or () for f in group.frames], axis=0)
     row, column = mean[:3], mean[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
@@ -501,11 +495,8 @@ def _tilt(affine: Matrix, places: list[tuple[Frame, ...]], where: Path) -> float
     along = float(abs(step @ _unit_normal(affine)))
     tilt = float(np.degrees(np.arccos(np.clip(along / np.linalg.norm(step), 0, 1))))
     if tilt > _MAX_TILT_DEGREES:
-        raise InputError(
-            where,
-            said("its slices are sheared by {:.1f} degrees", tilt),
-            "export a reconstruction without gantry tilt",
-        )
+        problem = said("its slices are sheared by {:.1f} degrees", tilt)
+        raise InputError(where, problem, "export a reconstruction without gantry tilt")
     return 0.0 if keep_planes(affine, size).snaps else tilt
 
 

@@ -20,9 +20,8 @@ from aiene.errors import InputError, Said, file_name, joined, ours, said, uid_na
 from aiene.ingest.case import Case, Refusal, SeriesAside, iso_date, place
 from aiene.ingest.case_id import case_id, place_below
 from aiene.ingest.checks import MIN_SLICES
-from aiene.ingest.dicom.header import Frame, StudyKey, Words
+from aiene.ingest.dicom.header import Frame, Scan, StudyKey, Words, scan
 from aiene.ingest.dicom.pixels import check_rescale, read_stack
-from aiene.ingest.dicom.scan import Scan, scan
 from aiene.ingest.dicom.stack import Group, Layout, group, is_axial, lay_out, what_differs
 from aiene.ingest.read import opened, split
 
@@ -149,16 +148,8 @@ NECK_MM: Final = 120.0
 """A stack that covers this much from head to foot can hold the neck from skull base to clavicles."""
 
 _REFORMATTED: Final = (
-    "MPR",
-    "MIP",
-    "MINIP",
-    "REFORMATTED",
-    "PROJECTION IMAGE",
-    "CSA MPR",
-    "VRT",
-    "SSD",
-    "3D",
-)
+    "MPR", "MIP", "MINIP", "REFORMATTED", "PROJECTION IMAGE", "CSA MPR", "VRT", "SSD", "3D",
+)  # fmt: skip
 _NO_HU: Final = ("PERFUSION", "IODINE", "EFF_Z", "ELECTRON_DENSITY", "RCBF", "RCBV", "MTT", "TTP", "MATERIAL")
 
 
@@ -341,7 +332,7 @@ def find_in_scan(root: Path, where: Path, scan: Scan, series: str | None) -> lis
             unused += [_left_aside(c, unusable(c) or "") for c in every]
     if not found:
         told = tuple(aside.told for aside in unused)
-        refusal = Refusal("", _no_ct(where, scan, unused).told, told, tuple(unused))
+        refusal = Refusal("", _no_ct(where, scan, unused).told, notes=told, aside=tuple(unused))
         return [_named(refusal, root, where)]
     return _with_rest(found, scan, unused, len(studies))
 
@@ -404,25 +395,21 @@ def _torn_studies(root: Path, where: Path, studies: dict[StudyKey, list[Frame]])
 
 
 def _torn(where: Path, slices: int, what: Said, uid: Said) -> InputError:
-    return InputError(
-        where,
-        said("its {} CT slices name {}, as a faulty anonymisation leaves them", slices, what),
-        said("export the series again with one {}", uid),
-    )
+    problem = said("its {} CT slices name {}, as a faulty anonymisation leaves them", slices, what)
+    return InputError(where, problem, said("export the series again with one {}", uid))
 
 
 def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: str | None) -> Case | Refusal:
-    """The case of one study, not named yet."""
     others = [c for c in every if c is not chosen]
     aside = tuple(_left_aside(c, why_not(c, chosen)) for c in others)
     if len(every) >= MIN_SLICES and all(len(c.group.frames) < MIN_SLICES for c in every):
         slices, series_count = sum(len(c.group.frames) for c in every), len({c.uid for c in every})
         if series_count >= MIN_SLICES:
             error = _torn(where, slices, said("{} series", series_count), ours("SeriesInstanceUID"))
-            return Refusal("", error.told, tuple(a.told for a in aside), aside)
+            return Refusal("", error.told, notes=tuple(a.told for a in aside), aside=aside)
     if chosen.error is not None:
         reason = _with_strays(chosen.error.told, every, chosen)
-        return Refusal("", reason, tuple(a.told for a in aside), aside)
+        return Refusal("", reason, notes=tuple(a.told for a in aside), aside=aside)
     how = (
         ours("as --series asks")
         if series == chosen.uid
@@ -449,7 +436,7 @@ def _case(where: Path, every: Sequence[Candidate], chosen: Candidate, series: st
         aside=aside,
     )
     problem = _doubles_differ(case, chosen)
-    return case if problem is None else Refusal("", problem, tuple(a.told for a in aside), aside)
+    return case if problem is None else Refusal("", problem, notes=tuple(a.told for a in aside), aside=aside)
 
 
 def _doubles_differ(case: Case, chosen: Candidate) -> Said | None:
@@ -541,7 +528,6 @@ def _damaged(scan: Scan) -> Said:
 
 
 def _others(scan: Scan) -> list[Said]:
-    """Objects that are no CT slice, counted by kind."""
     counts = Counter(other.kind for other in scan.others)
     return [said("left out: {} x {}", number, ours(kind)) for kind, number in sorted(counts.items())]
 
@@ -549,16 +535,10 @@ def _others(scan: Scan) -> list[Said]:
 def _no_ct(where: Path, scan: Scan, unused: Sequence[SeriesAside]) -> InputError:
     if unused:
         reasons = sorted({aside.why for aside in unused})
-        return InputError(
-            where,
-            said("it contains no usable CT series ({})", joined(", ", map(ours, reasons))),
-            "give an axial CT, or choose a series with --series",
-        )
+        problem = said("it contains no usable CT series ({})", joined(", ", map(ours, reasons)))
+        return InputError(where, problem, "give an axial CT, or choose a series with --series")
     kinds = sorted({other.kind for other in scan.others})
     if kinds:
-        return InputError(
-            where,
-            said("it holds {} instead of a CT", joined(" and ", map(ours, kinds))),
-            "give the CT series",
-        )
+        problem = said("it holds {} instead of a CT", joined(" and ", map(ours, kinds)))
+        return InputError(where, problem, "give the CT series")
     return InputError(where, _damaged(scan), "copy the files again")

@@ -84,11 +84,9 @@ def _warnings(layout: Layout) -> tuple[Said, ...]:
 
 
 def _is_dicom(head: Head) -> bool:
-    return head.content[128:132] == b"DICM" or _is_bare(head)
-
-
-def _is_bare(head: Head) -> bool:
-    """DICOM without preamble, as old archives write it: it begins with group 0002 or 0008."""
+    """By its mark; without preamble, as old archives write it, DICOM begins with group 0002 or 0008."""
+    if head.content[128:132] == b"DICM":
+        return True
     if head.content[:2] not in (b"\x02\x00", b"\x08\x00"):
         return False
     try:

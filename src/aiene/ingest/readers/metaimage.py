@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, Said, os_reason, ours, said
+from aiene.errors import InputError, Said, ours, reading, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
@@ -112,13 +112,8 @@ def read_metaimage(case: Case) -> NativeCt:
 
 
 def _read_header(path: Path) -> _Header:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_MAX_HEADER)
-    except OSError as error:
-        raise InputError(
-            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
+    with reading(path), path.open("rb") as file:
+        head = file.read(_MAX_HEADER)
     fields: dict[str, str] = {}
     place = 0
     while place < len(head):
@@ -147,11 +142,8 @@ def _sizes(header: _Header) -> tuple[int, int, int]:
     if len(words) == 2:
         raise InputError(header.path, "it is a single two-dimensional image", "give the whole CT volume")
     if len(words) != 3 or header.whole("NDims", 3) != 3:
-        raise InputError(
-            header.path,
-            said("it has {} dimensions instead of 3", header.get("NDims")),
-            "give one CT per file",
-        )
+        problem = said("it has {} dimensions instead of 3", header.get("NDims"))
+        raise InputError(header.path, problem, "give one CT per file")
     if header.whole("ElementNumberOfChannels", 1) != 1:
         raise InputError(header.path, "it has several values per voxel", "give a greyscale CT")
     check_size(header.path, [int(word) for word in words])
@@ -179,11 +171,8 @@ def _grid(header: _Header, size: tuple[int, int, int]) -> Grid:
             (z, y, x),
         )
     except ValueError as error:
-        raise InputError(
-            header.path,
-            "its TransformMatrix is sheared, flat or scaled",
-            "resample the CT onto a rectangular grid",
-        ) from error
+        problem = "its TransformMatrix is sheared, flat or scaled"
+        raise InputError(header.path, problem, "resample the CT onto a rectangular grid") from error
 
 
 def _orientation(header: _Header, grid: Grid) -> tuple[bool, tuple[Said, ...]]:
@@ -240,21 +229,15 @@ def _voxels(header: _Header, size: tuple[int, int, int], files: tuple[Path, ...]
     """The stored numbers (z, y, x), in this machine's byte order."""
     kind = _TYPES.get(header.get("ElementType"))
     if kind is None:
-        raise InputError(
-            header.path,
-            "its ElementType is not supported",
-            "write the CT again as MET_SHORT or MET_FLOAT",
-        )
+        problem = "its ElementType is not supported"
+        raise InputError(header.path, problem, "write the CT again as MET_SHORT or MET_FLOAT")
     if header.get("BinaryData") and not header.is_true("BinaryData"):
         raise InputError(header.path, "its voxels are written in digits", "write the CT again as binary")
     slope = header.numbers("ElementToIntensityFunctionSlope", count=1)
     shift = header.numbers("ElementToIntensityFunctionOffset", count=1)
     if (slope is not None and slope[0] != 1) or (shift is not None and shift[0] != 0):
-        raise InputError(
-            header.path,
-            "it scales its values (ElementToIntensityFunction), which other readers do not follow",
-            "write the CT again in HU, without a scale",
-        )
+        problem = "it scales its values (ElementToIntensityFunction), which other readers do not follow"
+        raise InputError(header.path, problem, "write the CT again in HU, without a scale")
     dtype = np.dtype(kind).newbyteorder(
         ">" if header.is_true("BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
     )

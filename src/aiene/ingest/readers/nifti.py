@@ -32,6 +32,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from aiene.errors import InputError, Said, ours, said
+from aiene.geometry.grid import corner_indices
 from aiene.ingest.case import AffineRule, Case, NativeCt
 from aiene.ingest.checks import InRange, check_memory, check_promise, check_size, check_spacing, in_ct_range
 from aiene.ingest.file_head import Head
@@ -211,7 +212,6 @@ def _check_type(path: Path, dtype: np.dtype[Any]) -> None:
 
 
 def _voxel_file(path: Path, header: Any) -> tuple[Path, int]:
-    """The file with the voxels, and where they begin."""
     stated = float(header["vox_offset"])
     offset = int(stated) if math.isfinite(stated) else 0
     if bytes(header["magic"].tobytes()).startswith(b"n+"):
@@ -241,10 +241,9 @@ def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
     pixdim = np.array([float(v) for v in header["pixdim"][1:4]])
     codes = int(header["sform_code"]), int(header["qform_code"])
     if asked != "auto" and codes[asked == "qform"] <= 0:
+        template = "it has no {} (code 0)"
         raise InputError(
-            path,
-            said("it has no {} (code 0)", ours(asked)),
-            said("leave --affine {} out for this CT", ours(asked)),
+            path, said(template, ours(asked)), said("leave --affine {} out for this CT", ours(asked))
         )
     if codes[0] <= 0 and codes[1] <= 0:
         check_spacing(path, pixdim * unit[0, 0], unit_told)
@@ -277,7 +276,8 @@ def _affine(path: Path, header: Any, asked: AffineRule) -> _Affine:
             )
         return _Affine(sform, "sform", True, _against_qform(path, sform, unit @ qform, header))
     check_spacing(path, np.abs(pixdim * unit[0, 0]).tolist(), unit_told)
-    scaled = _with_spacing(sform, np.abs(pixdim * unit[0, 0]))
+    scaled = sform.copy()
+    scaled[:3, :3] *= np.abs(pixdim * unit[0, 0]) / np.linalg.norm(sform[:3, :3], axis=0)
     return _Affine(sform, "sform", True, _compare(path, sform, scaled, header, "pixdim"))
 
 
@@ -302,9 +302,7 @@ def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[Said, ...]:
         return (
             said("its sform holds values that are not numbers: the {} was used, as requested", ours(taken)),
         )
-    size = np.array([int(n) for n in header["dim"][1:4]])
-    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * [*(size - 1), 1]
-    apart = float(np.linalg.norm(corners @ (sform - qform).T, axis=1).max())
+    apart = float(np.linalg.norm(_corners(header) @ (sform - qform).T, axis=1).max())
     if apart < _TOLD_MM:
         return ()
     codes = said("codes {} and {}", int(header["sform_code"]), int(header["qform_code"]))
@@ -318,12 +316,6 @@ def _overruled(header: Any, unit: Matrix, taken: str) -> tuple[Said, ...]:
     )
 
 
-def _with_spacing(affine: Matrix, spacing: Matrix) -> Matrix:
-    other = affine.copy()
-    other[:3, :3] *= spacing / np.linalg.norm(affine[:3, :3], axis=0)
-    return other
-
-
 def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tuple[Said, ...]:
     """A qform cannot hold a shear: it is compared with the rigid lattice nearest to the sform."""
     size = (int(header["dim"][1]), int(header["dim"][2]), int(header["dim"][3]))
@@ -335,20 +327,12 @@ def _against_qform(path: Path, sform: Matrix, qform: Matrix, header: Any) -> tup
 def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -> tuple[Said, ...]:
     """Refuse or warn where another statement of the header contradicts the sform."""
     if np.linalg.det(other[:3, :3]) * np.linalg.det(sform[:3, :3]) <= 0:
-        raise InputError(
-            path,
-            said("its sform and {} differ in handedness", ours(name)),
-            _agree(name),
-        )
-    last = [*(int(n) - 1 for n in header["dim"][1:4]), 1]
-    corners = np.array([[*c, 1.0] for c in np.ndindex(2, 2, 2)]) * last
-    voxels = float(np.abs(corners @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
+        problem = said("its sform and {} differ in handedness", ours(name))
+        raise InputError(path, problem, _agree(name))
+    voxels = float(np.abs(_corners(header) @ (np.linalg.inv(sform) @ other - np.eye(4)).T).max())
     if voxels > 1:
-        raise InputError(
-            path,
-            said("its sform and {} differ by up to {:.1f} voxels", ours(name), voxels),
-            _agree(name),
-        )
+        problem = said("its sform and {} differ by up to {:.1f} voxels", ours(name), voxels)
+        raise InputError(path, problem, _agree(name))
     if voxels < _TOLD_VOXELS:
         return ()
     codes = (
@@ -361,6 +345,11 @@ def _compare(path: Path, sform: Matrix, other: Matrix, header: Any, name: str) -
     )
 
 
+def _corners(header: Any) -> Matrix:
+    """Corner voxels (8, 4) as (i, j, k, 1)."""
+    return np.column_stack([corner_indices([int(n) for n in header["dim"][1:4]]), np.ones(8)])
+
+
 def _agree(name: str) -> Said:
     return said("{} so that they agree{}", ours(_AGAIN), ours(_OR_ASK if name == "qform" else ""))
 
@@ -370,12 +359,13 @@ _HEADERS: Final = (".hdr", ".hdr.gz")
 _VOXELS: Final = (".img", ".img.gz")
 
 
-def _recognises(head: Head) -> bool:
-    content = head.content
-    return _is_nifti(content) or (content.startswith(b"\x1f\x8b") and _is_nifti(_unzipped(content)))
-
-
-def _is_nifti(head: bytes) -> bool:
+def _is_nifti(found: Head) -> bool:
+    head = found.content
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, _HEAD)
+        except zlib.error:
+            return False
     for order in ("little", "big"):
         size = int.from_bytes(head[:4], order)
         if size == 348 and head[344:348] in (b"n+1\0", b"ni1\0"):
@@ -383,13 +373,6 @@ def _is_nifti(head: bytes) -> bool:
         if size == 540 and head[4:8] in (b"n+2\0", b"ni2\0"):
             return True
     return False
-
-
-def _unzipped(content: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=31).decompress(content, _HEAD)
-    except zlib.error:
-        return b""
 
 
 def _beside(path: Path) -> tuple[Path, ...]:
@@ -404,7 +387,7 @@ FORMAT: Final = Format(
     choices=("nii", "nii.gz"),
     endings=(".nii", ".nii.gz"),
     other_endings=(".hdr.gz", ".hdr", ".img"),
-    recognises=_recognises,
+    recognises=_is_nifti,
     read=read_nifti,
     detached=lambda name: name.endswith(_HEADERS),
     data_files=_beside,

@@ -21,16 +21,15 @@ import re
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from aiene.errors import InputError, Said, file_name, joined, os_reason, ours, said
+from aiene.errors import InputError, Said, file_name, joined, ours, reading, said
 from aiene.geometry.grid import Grid, Volume, triple
 from aiene.ingest.case import Case, NativeCt
 from aiene.ingest.checks import check_memory, check_promise, check_size, check_spacing
-from aiene.ingest.file_head import Head
 from aiene.ingest.fingerprint import content_sha256
 from aiene.ingest.formats import Format
 from aiene.ingest.lattice import PIXEL_TYPES, Matrix, as_json, narrow
@@ -39,15 +38,8 @@ AGAIN: Final = "correct the header, or convert the CT again"
 _MAX_HEADER: Final = 1 << 20
 _END: Final = re.compile(rb"\n\r?\n")
 _INTEGERS: Final = {
-    "char": 1,
-    "short": 2,
-    "int": 4,
-    "longlong": 8,
-    "int8": 1,
-    "int16": 2,
-    "int32": 4,
-    "int64": 8,
-}
+    "char": 1, "short": 2, "int": 4, "longlong": 8, "int8": 1, "int16": 2, "int32": 4, "int64": 8
+}  # fmt: skip
 _FLOATS: Final = {"float": 4, "double": 8}
 
 
@@ -94,13 +86,8 @@ def read_nrrd_header(path: Path) -> NrrdHeader:
     ------
     InputError : the file cannot be read, its header does not end within 1 MiB, or says one thing twice.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_MAX_HEADER + 1)
-    except OSError as error:
-        raise InputError(
-            path, said("it cannot be read ({})", os_reason(error)), "check its permissions"
-        ) from error
+    with reading(path), path.open("rb") as file:
+        head = file.read(_MAX_HEADER + 1)
     end = _END.search(head)
     if end is None and len(head) > _MAX_HEADER:
         raise InputError(path, "its header is longer than 1 MiB", AGAIN)
@@ -241,7 +228,6 @@ def read_voxels(header: NrrdHeader) -> npt.NDArray[np.generic]:
 
 
 def _check_count(header: NrrdHeader, count: int, subdim: str | None, *, sound: bool) -> None:
-    """Refuse names that are not one for each part of the volume."""
     size = sizes(header)
     dimension = int(subdim) if subdim and subdim.isascii() and subdim.isdigit() else len(size) - 1
     if not sound or (subdim and not subdim.isdigit()) or not 1 <= dimension <= len(size):
@@ -277,7 +263,6 @@ def within_folder(header: Path, name: str) -> Path:
 def _piece(
     header: NrrdHeader, file: Path, offset: int, count: int, dtype: np.dtype[np.generic]
 ) -> npt.NDArray[np.generic]:
-    """Some voxels from one file."""
     encoding = header.get("encoding").lower()
     lines, skip = header.whole("lineskip", 0), header.whole("byteskip", 0)
     if lines < 0 or (encoding not in _RAW and not 0 <= skip <= _LONGEST_SKIP) or skip < -1:
@@ -370,7 +355,7 @@ def read_nrrd(case: Case) -> NativeCt:
     header = read_nrrd_header(path)
     grid = _grid(header)
     stored = read_voxels(header)
-    known = header.get("space").lower() in _TO_LPS
+    known, files = header.get("space").lower() in _TO_LPS, data_files(header)
     return NativeCt(
         volume=Volume(narrow(stored), grid),
         pixel_type=PIXEL_TYPES[stored.dtype.str[1:]],
@@ -379,15 +364,11 @@ def read_nrrd(case: Case) -> NativeCt:
             "space": header.get("space"),
             "orientation_known": known,
             "lattice": as_json(grid.affine, grid.size),
-            **_parts(path, data_files(header)),
+            # of a detached header the voxels' files count too
+            **({"files": 1 + len(files), "sha256": content_sha256((path, *files))} if files else {}),
         },
         warnings=() if known else (_UNKNOWN,),
     )
-
-
-def _parts(path: Path, files: tuple[Path, ...]) -> dict[str, Any]:
-    """What the record says of a detached header: the voxels' files count too."""
-    return {"files": 1 + len(files), "sha256": content_sha256((path, *files))} if files else {}
 
 
 def _grid(header: NrrdHeader) -> Grid:
@@ -405,11 +386,8 @@ def _grid(header: NrrdHeader) -> Grid:
     try:
         return Grid(size, (z, y, x), triple(affine[:3, 3]), (units[0], units[1], units[2]))
     except ValueError as error:
-        raise InputError(
-            header.path,
-            "its space directions are sheared or flat, or its origin is not a position",
-            "resample the CT onto a rectangular grid",
-        ) from error
+        problem = "its space directions are sheared or flat, or its origin is not a position"
+        raise InputError(header.path, problem, "resample the CT onto a rectangular grid") from error
 
 
 def _with_space(header: NrrdHeader) -> tuple[Matrix, Said | None]:
@@ -472,17 +450,13 @@ def _scale(header: NrrdHeader, name: str) -> tuple[Matrix, Said | None]:
     return scale, None if (scale == 1).all() else said("its units are {}", joined(", ", map(ours, words)))
 
 
-def _is_nrrd(head: Head) -> bool:
-    return head.content.startswith(b"NRRD000")
-
-
 FORMAT: Final = Format(
     name="nrrd",
     title="NRRD",
     article="an",
     choices=("nrrd",),
     endings=(".nrrd", ".nhdr"),
-    recognises=_is_nrrd,
+    recognises=lambda head: head.content.startswith(b"NRRD000"),
     read=read_nrrd,
     detached=lambda name: True,  # the field `data file` may stand in a file of any name
     data_files=lambda path: data_files(read_nrrd_header(path)),

@@ -6,10 +6,12 @@ Its network is plain functions; in the new layout weights have other names and k
 from __future__ import annotations
 
 import collections
+import json
 import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,7 @@ _TRAINERS = re.compile(
 )
 """Trainers of nnunet 1.7 that leave the network and its activation as they are."""
 
+_V1_LACKS = re.compile(r"decoder\.(transpconvs|seg_layers)\.\d+\.bias")
 _SLOPE = 0.01
 _EPSILON = 1e-5
 
@@ -217,13 +220,17 @@ def _plan_of(info: dict[str, Any]) -> V1Plan:
     number = str(chosen if chosen is not None else sorted(stages)[0])
     stage = stages[number]
     pools = [int(n) for n in stage["num_pool_per_axis"]]
-    kernels = stage.get("conv_kernel_sizes") or [[3, 3, 3]] * (max(pools) + 1)
+    deepest = max(pools)
+    kernels = stage.get("conv_kernel_sizes") or [[3, 3, 3]] * (deepest + 1)
+    strides = stage.get("pool_op_kernel_sizes")
+    if not strides:  # of plans from before they were written down
+        strides = [[2 if deepest - n <= level else 1 for n in pools] for level in range(deepest)]
     return V1Plan(
         trainer=str(info["name"]),
         configuration="3d_fullres" if int(number) == max(map(int, stages)) else "3d_lowres",
         patch=_three(stage["patch_size"]),
         spacing=triple(stage["current_spacing"]),
-        strides=tuple(_three(s) for s in stage.get("pool_op_kernel_sizes") or _strides(pools)),
+        strides=tuple(map(_three, strides)),
         kernels=tuple(_three(k) for k in kernels),
         base_features=int(plans["base_num_features"]),
         convs_per_level=int(plans.get("conv_per_stage", 2)),
@@ -237,12 +244,6 @@ def _plan_of(info: dict[str, Any]) -> V1Plan:
         content=plans,
         batch_dice=bool(info["init"][4]),
     )
-
-
-def _strides(pools: list[int]) -> list[list[int]]:
-    """Strides of plans from before they were written down."""
-    deepest = max(pools)
-    return [[2 if deepest - n <= level else 1 for n in pools] for level in range(deepest)]
 
 
 def _three(values: Any) -> tuple[int, int, int]:
@@ -274,35 +275,36 @@ TRAINER = "nnUNetTrainer"
 V2_CHECKPOINT = "checkpoint_final.pth"
 _MOST_FEATURES = 320
 _SCHEMES = {"CT": "CTNormalization", "noNorm": "NoNormalization"}
-_RESIZER = "resample_data_or_seg_to_shape"
+_EXPORT = {
+    "order": "interpolation_order",
+    "order_z": "interpolation_order_z",
+    "force_separate_z": "force_separate_z",
+}
+"""v2's words for how v1 brings its answer back."""
 
 
 def plans_json(plan: V1Plan) -> dict[str, Any]:
-    """v2's `plans.json` for a v1 plan."""
-    stage = {
+    """v2's `plans.json` for a v1 plan: what is null in `v2_plans.json` is what the v1 plan says."""
+    text = (resources.files("aiene.models.importers") / "v2_plans.json").read_text(encoding="utf-8")
+    content: dict[str, Any] = json.loads(text)
+    stage = content["configurations"].pop("stage")
+    back = {key: plan.export[name] for key, name in _EXPORT.items() if name in plan.export}
+    stage["resampling_fn_probabilities_kwargs"] |= back
+    stage |= {
         "data_identifier": f"nnUNetPlans_{plan.configuration}",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
         "patch_size": list(plan.patch),
         "median_image_size_in_voxels": list(map(float, plan.patch)),
         "spacing": list(plan.spacing),
         "normalization_schemes": [_SCHEMES.get(plan.scheme, "ZScoreNormalization")],
-        "use_mask_for_norm": [False],
-        **_resampling(plan),
         "batch_dice": plan.batch_dice,
         "architecture": _architecture(plan),
     }
-    return {
-        "dataset_name": "Dataset501_ENE",
-        "plans_name": "nnUNetPlans",
+    return content | {
         "original_median_spacing_after_transp": list(plan.spacing),
         "original_median_shape_after_transp": list(plan.patch),
-        "image_reader_writer": "SimpleITKIO",
         "transpose_forward": list(plan.forward),
         "transpose_backward": list(plan.backward),
         "configurations": {plan.configuration: stage},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": _intensities(plan)},
         ORIGIN_KEY: NNUNET_V1,
     }
@@ -341,14 +343,17 @@ def brought_over(file: Path, tensors: Tensors, plan: V1Plan, target: Plan) -> di
         raise ModelError(
             file, f"has weights that no part of the network takes: {_some(strangers)}", V1_REMEDY
         )
-    absent = sorted(new for new in expected if new not in renamed and not _v1_lacks(new))
+    absent = sorted(new for new in expected if new not in renamed and not _V1_LACKS.fullmatch(new))
     if absent:
         raise ModelError(file, f"lacks the weights for {_some(absent)}", V1_REMEDY)
     filled = {
         new: _centred(file, new, tensors[renamed[new]], shape) if new in renamed else torch.zeros(shape)
         for new, shape in expected.items()
     }
-    return _with_aliases(network, filled)
+    # all names of the state dict: several of them stand for one weight
+    first = {id(weight): name for name, weight in network.named_parameters()}
+    every = network.named_parameters(remove_duplicate=False)
+    return {name: filled[first[id(weight)]] for name, weight in every}
 
 
 def write_checkpoint(
@@ -397,20 +402,6 @@ def _architecture(plan: V1Plan) -> dict[str, Any]:
     }
 
 
-def _resampling(plan: V1Plan) -> dict[str, Any]:
-    back = {
-        "is_seg": False,
-        "order": plan.export.get("interpolation_order", 1),
-        "order_z": plan.export.get("interpolation_order_z", 0),
-        "force_separate_z": plan.export.get("force_separate_z"),
-    }
-    image = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    labels = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
-    kinds = {"data": image, "seg": labels, "probabilities": back}
-    named = {f"resampling_fn_{kind}": _RESIZER for kind in kinds}
-    return named | {f"resampling_fn_{kind}_kwargs": how for kind, how in kinds.items()}
-
-
 def _intensities(plan: V1Plan) -> dict[str, float]:
     """Of the training foreground, under v2's names; zeros where a scheme needs none."""
     names = {
@@ -441,10 +432,6 @@ def _v2_name(name: str, plan: V1Plan) -> str:
     return re.sub(r"^seg_outputs\.(\d+)\.", r"decoder.seg_layers.\1.", name)
 
 
-def _v1_lacks(name: str) -> bool:
-    return re.fullmatch(r"decoder\.(transpconvs|seg_layers)\.\d+\.bias", name) is not None
-
-
 def _centred(file: Path, name: str, weight: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """A weight in the middle of a kernel that is as large or larger."""
     spare = [new - old for new, old in zip(shape, weight.shape, strict=False)]
@@ -454,13 +441,6 @@ def _centred(file: Path, name: str, weight: torch.Tensor, shape: tuple[int, ...]
         raise ModelError(file, problem, V1_REMEDY)
     edges = [edge for n in reversed(spare[2:]) for edge in (n // 2, n // 2)]
     return F.pad(weight, edges) if any(edges) else weight
-
-
-def _with_aliases(network: torch.nn.Module, filled: Tensors) -> dict[str, torch.Tensor]:
-    """All names of the state dict: several of them stand for one weight."""
-    first = {id(weight): name for name, weight in network.named_parameters()}
-    every = network.named_parameters(remove_duplicate=False)
-    return {name: filled[first[id(weight)]] for name, weight in every}
 
 
 def _some(names: list[str]) -> str:

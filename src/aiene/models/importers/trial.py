@@ -9,7 +9,7 @@ nothing about how well it finds nodes in people.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -127,9 +127,11 @@ def try_out(segmenter: Segmenter, file: Path) -> str | None:
     only: set[int] = set()
     for seed in SEEDS:
         crop = trial_crop(seed)
-        here = _around_the_largest(crop, segmenter.plan)
+        z, y, x = here = _around_the_largest(crop, segmenter.plan)
         image = crop.fed("hu" if segmenter.takes_hu else "crop")
-        cut = Volume(np.ascontiguousarray(image.array[here]), _grid_of(image.grid, here))
+        part = np.ascontiguousarray(image.array[here])
+        size = (part.shape[0], part.shape[1], part.shape[2])
+        cut = Volume(part, image.grid.crop((z.start, y.start, x.start), size))
         scores = segmenter.probabilities(cut)
         if not np.isfinite(scores).all():
             problem = "its answer on a synthetic neck holds values that are not numbers"
@@ -152,12 +154,6 @@ def _around_the_largest(crop: TrialCrop, plan: Plan) -> tuple[slice, slice, slic
         start = min(max(0, int(middle[axis]) - length // 2), size - length)
         parts.append(slice(start, start + length))
     return parts[0], parts[1], parts[2]
-
-
-def _grid_of(grid: Grid, here: tuple[slice, slice, slice]) -> Grid:
-    z, y, x = here
-    size = (z.stop - z.start, y.stop - y.start, x.stop - x.start)
-    return grid.crop((z.start, y.start, x.start), size)
 
 
 NO_PRIMARY = "none"
@@ -226,13 +222,14 @@ def chosen_labels(
         of_primary = _asked(source, labels, primary, "--primary-label")
     if of_nodes is None:
         rest = {name: value for name, value in labels.items() if name != of_primary}
-        of_nodes = _named(source, rest, _says_nodes, "lymph nodes", "--nodes-label")
+        of_nodes = _named(source, rest, _NODES, _NEITHER | {"primary"}, "lymph nodes", "--nodes-label")
     if of_nodes is None:
         problem = f"no label name refers to lymph nodes; it has {_listed(labels)}"
         raise ModelError(source, problem, "name it with --nodes-label NAME or NUMBER")
     if primary is None:
         rest = {name: value for name, value in labels.items() if name != of_nodes}
-        of_primary = _named(source, rest, _says_primary, "the primary tumour", "--primary-label")
+        others = _NEITHER | _NODES
+        of_primary = _named(source, rest, _PRIMARY, others, "the primary tumour", "--primary-label")
     if of_nodes == of_primary:
         problem = f"its label {of_nodes} cannot be nodes and primary tumour at once"
         raise ModelError(source, problem, "name two labels, or --primary-label none")
@@ -259,10 +256,10 @@ def _asked(source: Path, labels: Mapping[str, int], word: str, flag: str) -> str
 
 
 def _named(
-    source: Path, labels: Mapping[str, int], says: Callable[[set[str]], bool], what: str, flag: str
+    source: Path, labels: Mapping[str, int], one_of: set[str], none_of: set[str], what: str, flag: str
 ) -> str | None:
-    """The one label whose name says what it is; None where there is none."""
-    found = {name: value for name, value in labels.items() if says(_words(name))}
+    """The label with one of these words in its name, and none of the others; None where there is none."""
+    found = {n: value for n, value in labels.items() if (w := _words(n)) & one_of and not w & none_of}
     if len(found) > 1:
         problem = f"several of its labels could be {what}: {_listed(found)}"
         raise ModelError(source, problem, f"name it with {flag} NAME or NUMBER")
@@ -275,11 +272,3 @@ def _words(name: str) -> set[str]:
     words = re.findall(r"[a-z]+", apart)
     pairs = {first + second for first, second in pairwise(words)}
     return {*words, *pairs}
-
-
-def _says_nodes(words: set[str]) -> bool:
-    return bool(words & _NODES) and not words & _NEITHER and "primary" not in words
-
-
-def _says_primary(words: set[str]) -> bool:
-    return bool(words & _PRIMARY) and not words & (_NEITHER | _NODES)

@@ -81,6 +81,11 @@ class Outcome:
         """Patients with the event."""
         return int(self.event.sum())
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Patients and events as cells of a table."""
+        return {"n": self.n, "events": self.n_events}
+
     def take(self, keep: np.ndarray) -> Outcome:
         """The patients where `keep` (bool or positions) says so."""
         return Outcome(self.name, self.rows[keep], self.time[keep], self.event[keep], self.state[keep])

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Table
-from aiene.report.formatting import plain_rows
+from aiene.report.document import Figure, Table
 from aiene.risk.analyse.charts.bars import draw_bars, draw_flow, draw_migration
 from aiene.risk.analyse.cohort import Cohort, lower, numeric, words
 from aiene.risk.analyse.design import make_design
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings
+from aiene.risk.analyse.records import figure_of, table_of
 from aiene.risk.table.columns import BY_NAME
 from aiene.stats.tests import largest_difference
 
@@ -77,13 +76,7 @@ def flow_table(cohort: Cohort, groupings: Groupings) -> Table:
         count = int((groupings.combined.rank(cohort.table) < 0).sum())
         name = f"of these in no group of {groupings.combined.title}"
         rows.append({"step": name, "left": None, "remaining": count, "reason": "unclassifiable"})
-    columns = (
-        Column("step", "Step"),
-        Column("left", "Left out", "count"),
-        Column("remaining", "Patients", "count"),
-    )
-    note = "HPV-unknown patients are a stratum of their own; they are never counted as negative."
-    return Table("flow", "Patients from the table into the analysis", columns, plain_rows(rows), note)
+    return table_of("flow", rows)
 
 
 def flow_figure(cohort: Cohort) -> Figure:
@@ -110,12 +103,8 @@ def flow_figure(cohort: Cohort) -> Figure:
         "left": [0, *(len(s.left) for s in cohort.steps), 0],
         "remaining": [cohort.n_input, *(s.after for s in cohort.steps), len(cohort.table)],
     }
-    legend = (
-        f"Flow of {cohort.n_input} patients; {len(cohort.table)} analysed. Every patient left out is in "
-        "excluded.csv."
-    )
-    draw = partial(draw_flow, {"steps": steps, "ends": ends})
-    return Figure("flow", "Flow of patients", legend, draw, data)
+    content = {"steps": steps, "ends": ends}
+    return figure_of("flow", draw_flow, content, data, n_input=cohort.n_input, n=len(cohort.table))
 
 
 def table_one(cohort: Cohort, grouping: Grouping) -> Table:
@@ -151,18 +140,7 @@ def _characteristics(name: str, title: str, table: pd.DataFrame, groups: list[_G
             rows += _number_rows(label, numeric(table, column), groups)
         else:
             rows += _category_rows(label, words(table, column), groups, _WORDS.get(column, {}))
-    columns = (
-        Column("characteristic", "Characteristic"),
-        Column("level", "Level"),
-        *(Column(f"{g}_value", label, "mixed", f"{g}_low", f"{g}_high") for g, label, _ in groups),
-        Column("smd", "Standardised difference", "number"),
-    )
-    note = (
-        "Counts with the share of the patients with a known value; medians with quartiles. Standardised "
-        "difference: the largest between two of the groups, unknown and ungrouped patients left out, in "
-        "standard deviations (levels: Yang and Dalton); above 0.1 is commonly called an imbalance."
-    )
-    return Table(name, title, columns, plain_rows(rows), note)
+    return table_of("characteristics", rows, name=name, title=title, part=groups)
 
 
 _UNCOMPARED = ("all", "none", "unknown")
@@ -228,9 +206,11 @@ def _category_rows(
             cells[group] = (count, count / known if known else None)
         row = _counts(label, shown.get(level, level.replace(">=", "≥ ")), cells)
         rows.append(row if rows else row | {"smd": _difference(values, groups, levels)})
-    missing = {g: (int((values[m] == "").sum()), None) for g, _, m in groups}
+    missing: dict[str, tuple[int, float | None]] = {
+        g: (int((values[m] == "").sum()), None) for g, _, m in groups
+    }
     if any(c for c, _ in missing.values()):
-        rows.append(_counts(label, "missing", {g: (c, None) for g, (c, _) in missing.items()}))
+        rows.append(_counts(label, "missing", missing))
     return rows
 
 
@@ -249,12 +229,7 @@ def missing_table(cohort: Cohort, covariates: Sequence[str]) -> Table:
     lost = n - int(design.complete.sum())
     whole = {"covariate": "Any of these", "missing": lost, "share": lost / n}
     rows.append(whole | {"reason": "lost by complete cases"})
-    columns = (
-        Column("covariate", "Covariate"),
-        Column("missing", "Missing", "mixed", "share"),
-        Column("reason", "Remark"),
-    )
-    return Table("missing", "Missing covariates", columns, plain_rows(rows))
+    return table_of("missing", rows)
 
 
 def count_figure(cohort: Cohort, *, cap: int) -> Figure:
@@ -280,10 +255,7 @@ def count_figure(cohort: Cohort, *, cap: int) -> Figure:
     }
     content = {"labels": labels, "series": series, "x_label": "AI-ENE nodes per patient"}
     content["y_label"] = "Share of the stratum"
-    legend = (
-        f"Number of AI-ENE nodes per patient within HPV strata; n = {counts.size}; patients above the bars."
-    )
-    return Figure("counts", "AI-ENE nodes per patient", legend, partial(draw_bars, content), data)
+    return figure_of("counts", draw_bars, content, data, n=counts.size)
 
 
 def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
@@ -308,8 +280,4 @@ def migration_figure(cohort: Cohort, groupings: Groupings) -> Figure | None:
     }
     titles = {"old_title": old.title, "new_title": "with AI-ENE"}
     content = {"old": labels, "new": list(new.labels), "counts": counts, **titles}
-    legend = (
-        f"How AI-ENE moves {total} patients from {old.title} groups to combined groups; ribbons as wide "
-        "as their patients."
-    )
-    return Figure("migration", "From old groups to new ones", legend, partial(draw_migration, content), data)
+    return figure_of("migration", draw_migration, content, data, total=total, old=old.title)

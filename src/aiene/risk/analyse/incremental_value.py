@@ -1,4 +1,4 @@
-"""Incremental value of the node count: every number of one comparison of models, on the same patients.
+"""Incremental value of the node count: every number of a comparison of models on the same patients; tables.
 
 With three centres or more that have 20 events each, also internal-external validation: each centre evaluates
 models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemiol 69:245).
@@ -6,6 +6,7 @@ models that were fitted without it (Steyerberg and Harrell 2016, J Clin Epidemio
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,9 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from aiene.report.document import Figure, Item
+from aiene.report.formatting import plain_rows
 from aiene.risk.analyse.bootstrap_refit import Refit, measures, values_of
-from aiene.risk.analyse.centres import pooled, validation_centres
-from aiene.risk.analyse.cohort import Outcome
+from aiene.risk.analyse.charts.models import draw_auc, draw_calibration, draw_decision
+from aiene.risk.analyse.cohort import LABELS, Outcome
 from aiene.risk.analyse.design import varying
 from aiene.risk.analyse.model_comparison import (
     RELEARNED,
@@ -32,13 +35,17 @@ from aiene.risk.analyse.model_comparison import (
 from aiene.risk.analyse.records import (
     THRESHOLDS,
     AnalysisSettings,
+    Part,
     Skipped,
     ends,
     fields_of,
+    figure_of,
     interval_cells,
     resampling,
+    table_of,
 )
 from aiene.stats.calibration import calibration
+from aiene.stats.centre_models import pooled, validation_centres
 from aiene.stats.clinical_utility import decision_curve, groome, reclassification
 from aiene.stats.concordance import concordance
 from aiene.stats.cox_model import fit_cox, nested_lrt
@@ -78,14 +85,6 @@ class _Work:
         """Of the patients."""
         return self.comparison.outcome
 
-    def reached(self, years: Sequence[float]) -> tuple[float, ...]:
-        """The horizons that the follow-up reaches."""
-        return reached(self.comparison, years)
-
-    def ends(self, value: Interval | Difference) -> dict[str, Any]:
-        """Ends of an interval, and p of a difference."""
-        return ends(value, self.settings)
-
     def label(self, name: str) -> str:
         """What a reader calls a score."""
         if name == RELEARNED:
@@ -108,11 +107,11 @@ def internal_external_validation(
     rows = added.rows.get("centres", [])
     for model in comparison.models:
         own = [r for r in rows if r.get("key") == model.name]
-        c = pooled(own, ("c", "lower", "upper"), "logit", settings)
+        c = pooled(own, ("c", "lower", "upper"), "logit", settings.confidence)
         if c is None:
             continue
         values = {"c": c.value, **fields_of(c, "lower", "upper", "i2")}
-        gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings)
+        gain = pooled(own, ("delta", "delta_lower", "delta_upper"), "plain", settings.confidence)
         if gain is not None:
             values |= interval_cells("delta", gain) | {"delta_i2": gain.i2}
         label = f"pooled over {c.k} (random effects)"
@@ -172,7 +171,7 @@ def _reclassified(work: _Work) -> None:
     """Old groups against combined ones on one ordered scale, where both have the same number of groups."""
     comparison, settings, outcome = work.comparison, work.settings, work.outcome
     horizon = settings.decision_years
-    if not comparison.ranks_old.size or horizon not in work.reached((horizon,)):
+    if not comparison.ranks_old.size or horizon not in reached(work.comparison, (horizon,)):
         return
     names_old, names_new = comparison.levels_old, comparison.levels_new
     if len(names_old) != len(names_new):  # the scale may have more groups than the old ones
@@ -193,7 +192,7 @@ def _reclassified(work: _Work) -> None:
     values = fields_of(result, "n", "up", "down")
     parts = {"event": result.event_part, "non_event": result.non_event_part, "nri": result.nri}
     for name, part in parts.items():
-        limits = work.ends(part)
+        limits = ends(part, work.settings)
         values |= {name: part.value, f"{name}_lower": limits.get("lower")}
         values |= {f"{name}_upper": limits.get("upper")}
     work.put("nri", **values)
@@ -202,7 +201,11 @@ def _reclassified(work: _Work) -> None:
 def _separation(work: _Work) -> None:
     """Groome's criteria of the old and the combined groups."""
     comparison, outcome, horizon = work.comparison, work.outcome, work.settings.decision_years
-    if not comparison.ranks_old.size or comparison.groups is None or horizon not in work.reached((horizon,)):
+    if (
+        not comparison.ranks_old.size
+        or comparison.groups is None
+        or horizon not in reached(work.comparison, (horizon,))
+    ):
         return
     for model, ranks in ((comparison.old, comparison.ranks_old), (comparison.groups, comparison.ranks_new)):
         order = [int(r) for r in np.unique(ranks)]
@@ -251,7 +254,7 @@ def _what(comparison: ModelComparison, part: str) -> str:
 
 def _lrt(work: _Work) -> None:
     fits, larger = work.found.fits, work.found.fits["new"]
-    values: dict[str, Any] = {"n": work.outcome.n, "events": work.outcome.n_events}
+    values: dict[str, Any] = {**work.outcome.counts}
     if "old" in fits:
         test = nested_lrt(fits["old"], larger)
         values |= fields_of(test, "statistic", "df", "p")
@@ -285,18 +288,18 @@ def _order(work: _Work) -> None:
 
 def _concordance(work: _Work) -> None:
     settings, outcome, found = work.settings, work.outcome, work.found
-    tau = max(work.reached(settings.horizons), default=None)
+    tau = max(reached(work.comparison, settings.horizons), default=None)
     kinds: tuple[tuple[Literal["harrell", "uno"], float | None], ...] = (("harrell", None), ("uno", tau))
     for kind, limit in kinds:
         how: dict[str, Any] = {"compare": found.pairs, "tau": limit, **resampling(settings)}
         result = concordance(outcome.time, outcome.event, found.risk, kind=kind, **how)
         for name, value in result.values.items():
             row = {"model": work.label(name), "kind": kind.capitalize(), "key": name, "c": value.value}
-            work.put("c", **row, **work.ends(value), tau=limit)
+            work.put("c", **row, **ends(value, settings), tau=limit)
         for (old, new), difference in zip(found.pairs, result.differences.values(), strict=True):
             row = {"model": work.label(new), "kind": kind.capitalize(), "key": new}
             row |= {"against": work.label(old), "delta": difference.value}
-            work.put("delta", **row, **work.ends(difference))
+            work.put("delta", **row, **ends(difference, settings))
 
 
 _MEASURES = {"c": "C (Harrell)", "slope": "Calibration slope", "delta": "Difference in C to old"}
@@ -342,7 +345,7 @@ def _small_sample(events: int, most: int) -> str:
 
 def _auc(work: _Work) -> None:
     settings, outcome, found = work.settings, work.outcome, work.found
-    years = work.reached(settings.horizons)
+    years = reached(work.comparison, settings.horizons)
     if not years:
         return
     of = outcome.time, outcome.state, found.risk, years
@@ -356,7 +359,7 @@ def _auc(work: _Work) -> None:
     ]
     for head, values in rows:
         for year, value in zip(years, values, strict=True):
-            work.put("auc", **head, year=year, auc=value.value, **work.ends(value))
+            work.put("auc", **head, year=year, auc=value.value, **ends(value, settings))
 
 
 def _grid(comparison: ModelComparison, settings: AnalysisSettings) -> tuple[float, ...]:
@@ -389,7 +392,7 @@ def _brier(work: _Work) -> None:
 
 def _calibration(work: _Work) -> None:
     settings, outcome, found = work.settings, work.outcome, work.found
-    for year in work.reached(settings.calibration_years):
+    for year in reached(work.comparison, settings.calibration_years):
         for model in work.comparison.models:
             if model.ranks is not None:  # of groups it is zero by construction
                 continue
@@ -418,5 +421,118 @@ def _decision(work: _Work) -> None:
         for model in comparison.models:
             curve = result.curves[model.name]
             at = {"threshold": threshold, "benefit": curve.net_benefit[number]}
-            limits = work.ends(Interval(0.0, curve.lower[number], curve.upper[number]))
+            limits = ends(Interval(0.0, curve.lower[number], curve.upper[number]), settings)
             work.put("decision", model=model.label, key=model.name, **at, **limits)
+
+
+_TABLES = (
+    *("lrt", "order", "c", "delta", "optimism", "centres", "auc", "brier", "brier_at", "calibration"),
+    *("reclassified", "nri", "separation"),
+)
+"""In the order of the report."""
+
+
+def added_part(endpoint: str, found: Sequence[Added], settings: AnalysisSettings) -> Part:
+    """Tables of all comparisons of an endpoint, and figures of the main one in all patients."""
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)  # of the figures too, which have no table
+    for added in found:
+        for name, own in added.rows.items():
+            rows[name] += own
+    words = {
+        "endpoint": endpoint,
+        "label": LABELS[endpoint],
+        "cap": settings.marker_cap,
+        "boot": settings.bootstraps,
+        "seed": settings.seed,
+        "decide": settings.decision_years,
+    }
+    tables = [table_of(f"added_{name}", rows[name], **words) for name in _TABLES if rows[name]]
+    skipped = tuple(s for added in found for s in added.skipped)
+    return Part((*_figures(endpoint, rows, settings), *tables), skipped)
+
+
+def _figures(endpoint: str, rows: dict[str, list[dict[str, Any]]], settings: AnalysisSettings) -> list[Item]:
+    names = sorted({r["contest"] for r in rows["lrt"] if r["population"] == "All patients"})
+    bases = [name for name in names if name.startswith("base")]
+    main = next(iter([*bases, *(n for n in names if n == "clinical"), *names]), "")
+
+    def own(table: str) -> list[dict[str, Any]]:
+        chosen = [r for r in rows[table] if r["contest"] == main and r["population"] == "All patients"]
+        return list(plain_rows(chosen))
+
+    counted = next((f"n = {r['n']}, events = {r['events']}" for r in own("lrt") if "n" in r), "")
+    said = {"endpoint": endpoint, "label": LABELS[endpoint], "counted": counted, "settings": settings}
+    figures: list[Item] = []
+    if points := [r for r in own("auc") if not r["key"].startswith("delta")]:
+        figures.append(_auc_figure(points, said))
+    if groups := own("calibration_groups"):
+        figures.append(_calibration_figure(groups, said))
+    if lines := own("decision"):
+        figures.append(_decision_figure(lines, said))
+    return figures
+
+
+def _models(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    return list(dict.fromkeys((r["key"], r["model"]) for r in rows))
+
+
+def _columns(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> dict[str, list[Any]]:
+    return {key: [r.get(key) for r in rows] for key in keys}
+
+
+def _auc_figure(rows: list[dict[str, Any]], said: dict[str, Any]) -> Figure:
+    years = sorted({r["year"] for r in rows})
+    models = []
+    for key, label in _models(rows):
+        own = _columns([r for r in rows if r["key"] == key], ("auc", "lower", "upper"))
+        models.append({"label": label, "value": own["auc"], "low": own["lower"], "high": own["upper"]})
+    content = {"years": years, "models": models}
+    data = _columns(rows, ("model", "year", "auc", "lower", "upper"))
+    return figure_of("auc", draw_auc, content, data, **said)
+
+
+def _calibration_figure(rows: list[dict[str, Any]], said: dict[str, Any]) -> Figure:
+    panels = []
+    for year in sorted({r["year"] for r in rows}):
+        models = []
+        for key, label in _models(rows):
+            own = [r for r in rows if r["key"] == key and r["year"] == year and r["observed"] is not None]
+            columns = {"predicted": "predicted", "observed": "observed", "low": "lower", "high": "upper"}
+            models.append({"label": label, **{k: [r[c] for r in own] for k, c in columns.items()}})
+        values = [v for m in models for k in ("predicted", "observed", "high") for v in m[k] if v is not None]
+        top = min(1.0, max(0.1, round(max(values, default=0.1) * 1.08 + 0.005, 2)))
+        panels.append({"title": f"{year:g} years", "models": models, "top": top})
+    data = _columns(rows, ("model", "year", "n", "events", "predicted", "observed", "lower", "upper"))
+    return figure_of("calibration", draw_calibration, {"panels": panels}, data, wide=True, **said)
+
+
+def _decision_figure(rows: list[dict[str, Any]], said: dict[str, Any]) -> Figure:
+    settings: AnalysisSettings = said["settings"]
+    thresholds = sorted({r["threshold"] for r in rows})
+    lines: list[dict[str, Any]] = []
+    looks = {"all": 4, "old": 0, "new": 1, "groups": 2}
+    for key, label in _models(rows):
+        own = sorted((r for r in rows if r["key"] == key), key=lambda r: r["threshold"])
+        line: dict[str, Any] = {"label": label, "look": looks[key], "value": [r["benefit"] for r in own]}
+        if key == "new" and all(r.get("lower") is not None for r in own):
+            line |= {"low": [r["lower"] for r in own], "high": [r["upper"] for r in own]}
+        lines.append(line)
+    lines.append({"label": "Treat none", "look": 3, "value": [0.0] * len(thresholds)})
+    of_models = [r for r in rows if r["key"] != "all"]
+    high = max([r["benefit"] for r in of_models if r["benefit"] is not None], default=0.1)
+    high = max(high, 0.02)
+    useful = [r["threshold"] for r in of_models if abs(r["benefit"] or 0) > 1e-3]
+    end = max(useful, default=thresholds[-1])
+    kept = [i for i, t in enumerate(thresholds) if t <= end]
+    for line in lines:
+        line |= {k: [line[k][i] for i in kept] for k in ("value", "low", "high") if k in line}
+    content = {
+        "threshold": [thresholds[i] for i in kept],
+        "lines": lines,
+        "y_low": -0.15 * high,
+        "y_high": 1.12 * high,
+        "x_label": f"Threshold risk at {settings.decision_years:g} years",
+    }
+    data = _columns(rows, ("model", "threshold", "benefit", "lower", "upper"))
+    resamples = min(settings.bootstraps, 500)
+    return figure_of("decision", draw_decision, content, data, resamples=resamples, **said)

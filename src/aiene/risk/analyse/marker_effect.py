@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Table
-from aiene.report.formatting import interval_text, p_phrase, plain, plain_rows
+from aiene.report.document import Figure
+from aiene.report.formatting import interval_text, p_phrase, plain
 from aiene.risk.analyse.charts.forest import draw_dose
 from aiene.risk.analyse.cohort import Outcome, small, words
 from aiene.risk.analyse.design import estimable
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part, Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, fields_of, figure_of, table_of
 from aiene.risk.analyse.regression import Sample, cox
 from aiene.stats.count_covariate import count_columns
 from aiene.stats.cox_model import nested_lrt
@@ -28,18 +27,6 @@ _FORM_WORDS = {
     "categorical": "in classes",
     "spline": "restricted cubic spline, 3 knots",
 }
-_FORMS = (
-    Column("form", "Form"),
-    Column("term", "Term"),
-    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
-    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
-    Column("adj_p", "p", "p"),
-    Column("lrt", "LRT", "number"),
-    Column("lrt_df", "df", "count"),
-    Column("lrt_p", "p of LRT", "p"),
-    Column("aic", "AIC", "number"),
-    Column("reason", "Remark"),
-)
 
 
 # Hazard ratio by number of AI-ENE nodes
@@ -89,15 +76,10 @@ def _figure(
         "line_label": f"per node (capped at {cap}): HR {interval_text(slope.hr, slope.lower, slope.upper)}",
         "point_label": "each count against none",
     }
-    legend = (
-        f"{complete.label}: adjusted hazard ratio by number of AI-ENE nodes, each count against none "
-        f"(squares) and the count as a line; Cox (Efron), n = {complete.n}, events = {complete.n_events}; "
-        f"{settings.confidence:.0%} Wald intervals; {p_phrase(plain(slope.p))} for the line."
-    )
     data = {"n_ai_ene": content["labels"], "patients": points["n"], "hr": points["value"]}
     data |= {"lower": points["low"], "upper": points["high"]}
-    title = f"{complete.label}: hazard by number of AI-ENE nodes"
-    return Figure(f"dose_{complete.name}", title, legend, partial(draw_dose, content), data)
+    p = p_phrase(plain(slope.p))
+    return figure_of("dose", draw_dose, content, data, outcome=complete, settings=settings, p=p)
 
 
 def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int]) -> Part:
@@ -111,7 +93,7 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
     covariates = design.matrix
     for form in FORMS:
         words_of = _FORM_WORDS[form].format(cap=settings.marker_cap)
-        head = {"form": words_of, "n": complete.n, "events": complete.n_events}
+        head = {"form": words_of, **complete.counts}
         try:
             columns = _columns(count, form, settings, cutoffs)
             alone = cox(complete.time, complete.event, columns, confidence=settings.confidence)
@@ -129,13 +111,8 @@ def forms_part(sample: Sample, settings: AnalysisSettings, cutoffs: Sequence[int
                 keys = (f"{prefix}_hr", f"{prefix}_lower", f"{prefix}_upper")
                 row |= dict(zip(keys, ends, strict=True))
             rows.append(head | row | {"adj_p": adjusted[r.name].p, "coef": adjusted[r.name].coef})
-    note = (
-        f"Complete cases, n = {complete.n}, events = {complete.n_events}. LRT: does this form add to the "
-        "covariates. A lower AIC is better. Coefficients of a spline have no meaning one by one."
-    )
-    table = Table(
-        f"forms_{complete.name}_{sample.name}", f"{title}: forms of the count", _FORMS, plain_rows(rows), note
-    )
+    of = f"{complete.name}_{sample.name}"
+    table = table_of("forms", rows, of=of, title=title, outcome=complete)
     figure = dose_figure(sample, settings)
     return Part((figure, table) if figure else (table,))
 
@@ -186,30 +163,9 @@ def interaction_row(
         except NotEstimableError as error:
             rows.append(row | {"reason": str(error)})
             continue
-        row |= {"n": outcome.n, "events": outcome.n_events, "statistic": test.statistic}
-        row |= {"df": test.df, "p": test.p}
+        row |= {**outcome.counts, **fields_of(test, "statistic", "df", "p")}
         if form == "capped":
             product = larger.rows[-1]
             row |= {"ratio": product.hr, "ratio_lower": product.lower, "ratio_upper": product.upper}
         rows.append(row)
     return rows
-
-
-def interaction_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """The tests of all endpoints."""
-    ratio = "HR in HPV-negative / HR in HPV-positive"
-    columns = (
-        Column("endpoint", "Endpoint"),
-        Column("form", "Count"),
-        *COUNTS,
-        Column("ratio", f"{ratio} (interval)", "number", "ratio_lower", "ratio_upper"),
-        Column("statistic", "LRT", "number"),
-        Column("df", "df", "count"),
-        Column("p", "p", "p"),
-        Column("reason", "Remark"),
-    )
-    note = (
-        "Adjusted for the covariates. A difference between strata is read off this test, not off two "
-        "p-values."
-    )
-    return Table("interaction", "AI-ENE count by HPV: test of interaction", columns, plain_rows(rows), note)

@@ -138,6 +138,30 @@ _BANNER = (
 _MARK = {"ai_ene_source": "simulated"}
 
 
+def take_folder(out: Path, files: Sequence[str] = (), folders: Sequence[str] = ()) -> None:
+    """Make sure of our places in a folder, without what an earlier analysis left: old and new never mix.
+
+    It is called before the work, so that a place that cannot be written to is told at once.
+
+    Parameters
+    ----------
+    files, folders : places beside those of `write_analysis`.
+
+    Raises
+    ------
+    OutputError : it cannot be written.
+    UsageError : files of the user's are in the way.
+    """
+    make_folder(out)
+    owned = Owned(out)
+    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", *files)
+    for folder in ("tables", "figures", *folders):
+        owned.clear(out / folder)
+        owned.claim(folder)
+    for name in files:
+        owned.remove(out / name)
+
+
 def write_analysis(
     analysis: Analysis,
     out: Path,

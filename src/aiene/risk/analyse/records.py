@@ -5,12 +5,16 @@ It has chapters, what could not be done, warnings, and what it was made with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiene.errors import UsageError
 from aiene.report.document import Column, Figure, Item, Row, Section, Table, Text
+from aiene.report.formatting import plain_rows
 from aiene.risk.table.endpoints import CONTROL
 from aiene.stats.records import Coefficient, Difference, Interval
 
@@ -30,12 +34,70 @@ KNOWN_COVARIATES = (*COVARIATES, "ecog", "smoking_status", "treatment", "center"
 
 THRESHOLDS = tuple(round(0.01 * i, 2) for i in range(1, 51))
 """Threshold risks of a decision curve."""
-COUNTS = (Column("n", "n", "count"), Column("events", "Events", "count"))
-"""Columns of patients and events."""
-TEST = (Column("statistic", "Chi-squared", "number3"), Column("df", "df", "count"), Column("p", "p", "p"))
-"""Columns of a test."""
-FACTOR = (Column("term", "Factor"), Column("level", "Level"))
-"""Columns of a covariate."""
+
+
+@cache
+def _report_items() -> dict[str, Any]:
+    text = (resources.files("aiene.risk.analyse") / "report_items.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def text_of(kind: str, /, **words: Any) -> str:
+    """A paragraph of the report, see [text] of `report_items.toml`.
+
+    Parameters
+    ----------
+    words : what stands in braces there.
+    """
+    return str(_report_items()["text"][kind]).format(**words)
+
+
+def table_of(kind: str, rows: Sequence[Row], /, **words: Any) -> Table:
+    """A table of the report; its name, title, columns and note stand in `report_items.toml`.
+
+    Parameters
+    ----------
+    kind : its entry there.
+    rows : values by key of a column; made plain here.
+    words : what stands in braces there; a sequence for a word that columns are repeated for.
+    """
+    entry, words = _report_items()["table"][kind], _report_items()["words"] | words
+    texts = (entry.get("name", kind), entry["title"], entry.get("note", ""))
+    name, title, note = (text.format(**words) for text in texts)
+    return Table(name, title, tuple(_columns(entry["columns"], words)), plain_rows(rows), note)
+
+
+def _columns(entries: Sequence[Any], words: Mapping[str, Any]) -> Iterator[Column]:
+    for entry in entries:
+        if isinstance(entry, str):
+            yield from _columns(_report_items()["shared"][entry], words)
+        elif isinstance(entry, dict):
+            for value in words[entry["each"]]:
+                yield from _columns(entry["columns"], {**words, entry["each"]: value})
+        else:
+            yield Column(*(text.format(**words) for text in entry))
+
+
+def figure_of(
+    kind: str,
+    draw: Callable[[Any], Any],
+    content: Any,
+    data: Mapping[str, Sequence[Any]],
+    /,
+    *,
+    wide: bool = False,
+    **words: Any,
+) -> Figure:
+    """A figure of the report; its name, title and legend stand in `report_items.toml`.
+
+    Parameters
+    ----------
+    draw, content : the chart, a function that can be pickled, and what it draws.
+    words : what stands in braces there.
+    """
+    entry, words = _report_items()["figure"][kind], _report_items()["words"] | words
+    name, title, legend = (entry.get(k, kind).format(**words) for k in ("name", "title", "legend"))
+    return Figure(name, title, legend, partial(draw, content), data, wide)
 
 
 def fields_of(record: object, *names: str) -> dict[str, Any]:

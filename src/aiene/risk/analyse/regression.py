@@ -6,23 +6,22 @@ plotted by Schoenfeld residuals.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from aiene.errors import UsageError
-from aiene.report.document import Column, Figure, Table, Text
+from aiene.report.document import Figure, Text
 from aiene.report.formatting import NOTHING, interval_text, p_text, plain, plain_rows
 from aiene.risk.analyse.charts.curves import draw_residuals
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import Cohort, Outcome, check_events, numeric, outcome_of, small
 from aiene.risk.analyse.design import Design, Term, estimable, make_design, varying
-from aiene.risk.analyse.records import COUNTS, FACTOR, TEST, AnalysisSettings, Endpoint, Part, Skipped, effect
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped, effect, figure_of, table_of
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox import Engine
 from aiene.stats.cox import cox as _cox
@@ -33,33 +32,8 @@ from aiene.stats.sample_size import information
 
 MARKER = "n_ai_ene"
 MARKER_TERM = Term(MARKER, "AI-ENE, per node", "", (MARKER,), ("",))
-COUNT_MODELS = (
-    Column("model", "Model"),
-    *COUNTS,
-    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-    Column("remark", "Remark"),
-)
-"""Of a table of models, each with its hazard ratio of the count."""
 FEWEST_FOR_EFFECT = 10
 """Events that a subgroup or centre needs for a hazard ratio of its own, and for each of its parameters."""
-_COLUMNS = (
-    *FACTOR,
-    Column("uni_n", "n", "count"),
-    Column("uni_events", "Events", "count"),
-    Column("uni_hr", "HR alone (interval)", "number", "uni_lower", "uni_upper"),
-    Column("uni_p", "p", "p"),
-    Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
-    Column("adj_p", "p", "p"),
-    Column("without_hr", "adjusted, without AI-ENE", "number", "without_lower", "without_upper"),
-)
-_FG = (
-    *FACTOR,
-    Column("shr", "Subdistribution HR (interval)", "number", "shr_lower", "shr_upper"),
-    Column("shr_p", "p", "p"),
-    Column("hr", "Cause-specific HR (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-)
 
 
 # Fits
@@ -145,7 +119,7 @@ def with_count(matrix: pd.DataFrame, count: np.ndarray) -> pd.DataFrame:
 def count_effect(outcome: Outcome, matrix: pd.DataFrame, settings: AnalysisSettings) -> dict[str, Any]:
     """The count's hazard ratio in some patients; unadjusted where the events are few for the covariates."""
     columns = varying(matrix)
-    row: dict[str, Any] = {"n": outcome.n, "events": outcome.n_events}
+    row: dict[str, Any] = {**outcome.counts}
     if outcome.n_events < FEWEST_FOR_EFFECT or MARKER not in columns:
         return row | {"remark": f"fewer than {FEWEST_FOR_EFFECT} events, or one count"}
     if outcome.n_events < FEWEST_FOR_EFFECT * columns.shape[1]:
@@ -154,6 +128,21 @@ def count_effect(outcome: Outcome, matrix: pd.DataFrame, settings: AnalysisSetti
         return row | effect(cox(outcome.time, outcome.event, columns, confidence=settings.confidence).rows[0])
     except (NotEstimableError, np.linalg.LinAlgError) as error:
         return row | {"remark": too_few(error)}
+
+
+def tried(model: str, outcome: Outcome, cells: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """A row of a table of models: what the model gives, or why it could not be fitted.
+
+    Parameters
+    ----------
+    model : in words.
+    outcome : of the patients that it is fitted on.
+    cells : fits the model and gives the cells of its row.
+    """
+    try:
+        return {"model": model, **outcome.counts, **cells()}
+    except (NotEstimableError, np.linalg.LinAlgError) as error:
+        return {"model": model, **outcome.counts, "remark": too_few(error)}
 
 
 def make_sample(
@@ -197,11 +186,10 @@ def cox_part(sample: Sample, settings: AnalysisSettings) -> Part:
             if design.matrix.shape[1]:
                 _add(rows, _table_cox(complete, design.matrix, settings), "without")
     notes += [f"{label} is not used: {why}." for label, why in design.dropped]
-    stem = f"cox_{outcome.name}_{sample.name}"
-    table = Table(stem, f"{title}: Cox regression", _COLUMNS, plain_rows(rows), " ".join(notes))
-    items: list[Any] = [table]
+    of = f"{outcome.name}_{sample.name}"
+    items: list[Any] = [table_of("cox", rows, of=of, title=title, note=" ".join(notes))]
     if any(r.get("adj_hr") is not None for r in rows) and sample.name == "all":
-        items.insert(0, _forest(stem, title, rows, complete, matrix, settings))
+        items.insert(0, _forest(of, title, rows, complete, matrix, settings))
     return Part(tuple(items), tuple(skipped), tuple(warnings))
 
 
@@ -257,7 +245,7 @@ def _said(fit: CoxFit) -> list[str]:
 
 
 def _forest(
-    stem: str,
+    of: str,
     title: str,
     rows: Sequence[dict[str, Any]],
     complete: Outcome,
@@ -284,21 +272,16 @@ def _forest(
         line |= {"low": row.get("adj_lower"), "high": row.get("adj_upper"), "p": row.get("adj_p")}
         shown.append(line | {"head": column == MARKER, "look": 2 if column == MARKER else 0})
     shown = list(plain_rows(shown))
-    legend = (
-        f"{title}: adjusted hazard ratios, Cox regression (Efron ties), all factors in one model; n and "
-        "events by level; "
-        f"n = {complete.n}, events = {complete.n_events}; {settings.confidence:.0%} Wald intervals."
-    )
     content = {"rows": shown, "x_label": "Hazard ratio (logarithmic axis)", "heading": "HR (interval), p"}
     data = {
-        key: [r[of] for r in shown]
-        for key, of in (
+        key: [r[source] for r in shown]
+        for key, source in (
             *(("factor", "label"), ("n", "n"), ("events", "events")),
             *(("hr", "value"), ("lower", "low"), ("upper", "high")),
         )
     }
-    name, heading = f"forest_{stem.removeprefix('cox_')}", f"{title}: adjusted hazard ratios"
-    return Figure(name, heading, legend, partial(draw_forest, content), data, wide=True)
+    said = {"of": of, "title": title, "outcome": complete, "settings": settings}
+    return figure_of("forest", draw_forest, content, data, wide=True, **said)
 
 
 def _line(
@@ -331,14 +314,9 @@ def fine_gray_part(sample: Sample, settings: AnalysisSettings) -> Part:
         row = {"term": term.label, "level": term.against(level), "shr": r.hr}
         row |= {"shr_lower": r.lower, "shr_upper": r.upper, "shr_p": r.p}
         rows.append(row | effect(cause[r.name]))
-    note = (
-        f"n = {fit.n}, events = {fit.events}, died first = {fit.competing}. The subdistribution ratio speaks "
-        "of the share of patients who get the event, the cause-specific one of its rate among those still at "
-        "risk."
-    )
-    note = " ".join([note, *(w if w.endswith(".") else f"{w}." for w in fit.warnings)])
-    name = f"finegray_{complete.name}_{sample.name}"
-    return Part((Table(name, f"{title}: Fine-Gray", _FG, plain_rows(rows), note),))
+    warnings = "".join(f" {w}" if w.endswith(".") else f" {w}." for w in fit.warnings)
+    said = {"of": f"{complete.name}_{sample.name}", "title": title, "fit": fit, "warnings": warnings}
+    return Part((table_of("finegray", rows, **said),))
 
 
 def _with_sign(p: float | None) -> str:
@@ -376,21 +354,15 @@ def hazards_part(sample: Sample, settings: AnalysisSettings) -> Part:
         if low
         else "No evidence against proportional hazards at the 5 % level."
     )
-    name = f"{complete.name}_{sample.name}"
-    note = (
-        f"Scaled Schoenfeld residuals against the {tests.transform} of time; n = {complete.n}, events = "
-        f"{complete.n_events}. {verdict}"
-    )
-    table = Table(f"ph_{name}", what, (FACTOR[0], *TEST), plain_rows(rows), note)
+    said = {"of": f"{complete.name}_{sample.name}", "what": what, "outcome": complete}
+    table = table_of("ph", rows, **said, transform=tests.transform, verdict=verdict)
     p_of = {r.name: plain(r.p) for r in tests.rows}
     if sample.name != "all":
         return Part((table,))
-    return Part((_figure(name, what, residuals, labels, p_of, complete), table))
+    return Part((_figure(residuals, labels, p_of, said), table))
 
 
-def _figure(
-    name: str, what: str, residuals: Any, labels: dict[str, str], p_of: dict[str, Any], outcome: Any
-) -> Figure:
+def _figure(residuals: Any, labels: dict[str, str], p_of: dict[str, Any], said: dict[str, Any]) -> Figure:
     panels = []
     data: dict[str, list[Any]] = {k: [] for k in ("factor", "time", "residual")}
     for number, column in enumerate(residuals.names):
@@ -411,11 +383,5 @@ def _figure(
         data["factor"] += [labels[column]] * len(values)
         data["time"] += plain(residuals.times)
         data["residual"] += plain(values)
-    legend = (
-        f"{what}: scaled Schoenfeld residuals, one point per event; line: smooth with its 95 % band; "
-        "dashed: their mean, "
-        f"the coefficient of the model. A line that rises or falls is a hazard ratio that changes. "
-        f"n = {outcome.n}, events = {outcome.n_events}. The outer 4 % of the points may lie beyond an axis."
-    )
     content = {"panels": panels, "x_label": "Years", "y_label": "log hazard ratio"}
-    return Figure(f"schoenfeld_{name}", what, legend, partial(draw_residuals, content), data, wide=True)
+    return figure_of("schoenfeld", draw_residuals, content, data, wide=True, **said)

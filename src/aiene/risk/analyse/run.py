@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiene.parallel import Job, OnProgress, run_jobs
 from aiene.report.document import Figure, Item, Section
-from aiene.results.atomic import make_folder
-from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import (
     LABELS,
     Cohort,
@@ -34,14 +32,12 @@ from aiene.risk.analyse.descriptives import (
 )
 from aiene.risk.analyse.design import edition_warnings, with_one_edition
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum, make_groupings
-from aiene.risk.analyse.incremental_value import assess
-from aiene.risk.analyse.incremental_value_tables import added_part
-from aiene.risk.analyse.key_results import key_results, multiplicity_section
-from aiene.risk.analyse.locked_chapter import FOLDER as MODELS
-from aiene.risk.analyse.locked_chapter import locked_chapter
-from aiene.risk.analyse.marker_effect import forms_part, interaction_row, interaction_table
+from aiene.risk.analyse.incremental_value import added_part, assess
+from aiene.risk.analyse.locked_model import FOLDER as MODELS
+from aiene.risk.analyse.locked_model import locked_chapter
+from aiene.risk.analyse.marker_effect import forms_part, interaction_row
 from aiene.risk.analyse.model_comparison import Added, model_comparisons
-from aiene.risk.analyse.output import write_analysis
+from aiene.risk.analyse.output import take_folder, write_analysis
 from aiene.risk.analyse.records import (
     Analysis,
     AnalysisSettings,
@@ -51,6 +47,7 @@ from aiene.risk.analyse.records import (
     chosen_endpoint,
     fields_of,
     parse_endpoints,
+    table_of,
 )
 from aiene.risk.analyse.regression import (
     Sample,
@@ -61,11 +58,16 @@ from aiene.risk.analyse.regression import (
     make_sample,
     sample_of_all,
 )
-from aiene.risk.analyse.sensitivity.covariates import burden_part, check_also, imputed_part
+from aiene.risk.analyse.sensitivity.other_models import (
+    burden_part,
+    check_also,
+    groups_part,
+    imputed_part,
+    models_part,
+)
 from aiene.risk.analyse.sensitivity.subgroups import centre_part, subgroups_part
-from aiene.risk.analyse.sensitivity.time_effect import groups_part, models_part
 from aiene.risk.analyse.survival import competing_part, follow_up_table, survival_part
-from aiene.risk.analyse.text import checklists, head_of, methods_text
+from aiene.risk.analyse.text import checklists, head_of, key_results, methods_text, multiplicity_section
 from aiene.risk.analyse.threshold_sensitivity import threshold_chapter
 from aiene.risk.stratify import stratify
 
@@ -220,7 +222,7 @@ def interaction_chapter(study: _Study) -> Section:
         sample = sample_of_all(study.cohort, endpoint, study.settings)
         if sample.outcome.n:
             rows += interaction_row(sample, study.settings, study.cutoffs)
-    return Section("interaction", "Does the effect differ by HPV?", (interaction_table(rows),))
+    return Section("interaction", "Does the effect differ by HPV?", (table_of("interaction", rows),))
 
 
 def analyse(
@@ -261,8 +263,7 @@ def analyse(
     cohort = make_cohort(table, settings)
     cohort = replace(cohort, table=with_one_edition(cohort.table, settings.covariates))
     groupings = make_groupings(cohort.table, scheme)
-    make_folder(out)  # before the work, so that a place that cannot be written to is told at once
-    _take(out)
+    take_folder(out, _SCHEMES, (MODELS,))
     usable, skipped = _usable(cohort, wanted)
     if settings.derive_endpoint is None:
         settings = replace(settings, derive_endpoint=chosen_endpoint(settings, usable))
@@ -299,22 +300,6 @@ def analyse(
     ]
     write_analysis(analysis, out, excluded=left, workers=settings.jobs, on_progress=on_progress)
     return analysis
-
-
-def _take(out: Path) -> None:
-    """Make sure of our places in a folder, without what an earlier analysis left: old and new never mix.
-
-    Raises
-    ------
-    UsageError : files of the user's are in the way.
-    """
-    owned = Owned(out)
-    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv", *_SCHEMES)
-    for folder in ("tables", "figures", MODELS):
-        owned.clear(out / folder)
-        owned.claim(folder)
-    for name in _SCHEMES:
-        owned.remove(out / name)
 
 
 def _usable(cohort: Cohort, wanted: Sequence[Endpoint]) -> tuple[tuple[Endpoint, ...], list[Skipped]]:

@@ -1,4 +1,4 @@
-"""Text of the report: the methods paragraph, and the REMARK and TRIPOD+AI checklists.
+"""What a report says in words and in short: methods, checklists, key results, p values over all endpoints.
 
 The checklists say which item the report answers, where, and which ones the authors must fill in. Item titles
 are our own short wording of Altman et al. 2012 (REMARK, doi 10.1371/journal.pmed.1001216) and Collins et al.
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import csv
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata, resources
 from typing import TYPE_CHECKING, Any
 
-from aiene.report.document import RESEARCH_ONLY, Section
+from aiene.report.document import RESEARCH_ONLY, Row, Section, Table
 from aiene.risk.analyse.cohort import COMPETING, EVENTS, LABELS, Cohort
 from aiene.risk.analyse.design import make_design
-from aiene.risk.analyse.records import AnalysisSettings, Endpoint
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint, table_of, text_of
+from aiene.risk.analyse.regression import MARKER
+from aiene.stats.tests import holm
 
 if TYPE_CHECKING:
     from aiene.risk.schemes.scheme import Scheme
@@ -43,54 +45,46 @@ def methods_text(
     cohort: Cohort, scheme: Scheme, endpoints: Sequence[Endpoint], settings: AnalysisSettings
 ) -> str:
     """Paragraphs, parted by an empty line."""
-    paragraphs = [
-        _patients(cohort, settings),
-        _marker(cohort, scheme, settings),
-        _survival(endpoints, settings),
-        _regression(cohort, settings),
-        _added(settings),
-        _robust(settings),
-    ]
-    if settings.derive != "no":
-        paragraphs.append(_derived(settings))
-    versions = software()
-    named = ", ".join(f"{name} {versions[name]}" for name in ("lifelines", "comprisk", "numpy", "scipy"))
-    paragraphs.append(
-        f"Analyses were run with aiene {versions['aiene']} (Python {versions['python']}, {named}). Every "
-        f"random step used seed {settings.seed}; the same table and settings give the same results. All "
-        f"tests are two-sided; intervals are at {settings.confidence:.0%}; p-values are not adjusted for the "
-        "number of analyses except where Holm's correction is named. Research software, not a medical device."
-    )
-    return "\n\n".join(paragraphs)
-
-
-def _patients(cohort: Cohort, settings: AnalysisSettings) -> str:
-    origins = sorted({str(o).replace("_", " ") for o in cohort.table["time_origin"].dropna()})
+    table, versions = cohort.table, software()
+    origins = sorted({str(o).replace("_", " ") for o in table["time_origin"].dropna()})
     origin = f"Times run from {' or '.join(origins)}" if origins else "The origin of the times was not stated"
-    out = "; ".join(f"{s.reason} (n = {len(s.left)})" for s in cohort.steps if s.left) or "none"
-    return (
-        f"Of {cohort.n_input} patients in the table, {len(cohort.table)} were analysed; left out, in this "
-        f"order: {out}. {origin}, in years of 365.25 days. Follow-up was estimated by the reverse "
-        "Kaplan-Meier method, every event (and death before it) censoring it."
-    )
-
-
-def _marker(cohort: Cohort, scheme: Scheme, settings: AnalysisSettings) -> str:
-    table = cohort.table
     models = sorted({str(m) for m in table["ai_model"].dropna()})
     thresholds = sorted({float(t) for t in table["ai_threshold"].dropna()})
     by = f" by model {', '.join(models)}" if models else ""
     at = f" at a threshold of {', '.join(f'{t:g}' for t in thresholds)}" if thresholds else ""
-    source = "pre-specified" if scheme.source.kind == "prespecified" else "derived"
-    count = "The marker was the number of nodes per patient that were called ENE" + by + at + "."
-    if cohort.simulated:
-        count = "THE MARKER WAS SIMULATED: no CT was read for it, and no result says anything about patients."
-    base = "no base grouping" if scheme.base == "none" else f"base grouping {scheme.base}"
-    return (
-        f"{count} Groups followed scheme {scheme.name} ({base}; count classes {', '.join(scheme.classes)}; "
-        f"cut-offs {source}; SHA-256 {scheme.sha256[:12]}). As a continuous term the count was capped at "
-        f"{settings.marker_cap} where this is said."
-    )
+    competes, late = any(e in COMPETING for e in endpoints), _LATE_DEATH[settings.dm_censor_at]
+    design, coded = make_design(table, settings.covariates), []
+    for term in design.terms:
+        levels = f" ({', '.join((term.reference, *term.levels))}; reference first)" if term.reference else ""
+        coded.append(f"{term.label}{levels}")
+    words = {
+        "cohort": cohort,
+        "scheme": scheme,
+        "settings": settings,
+        "versions": versions,
+        "n": len(table),
+        "out": "; ".join(f"{s.reason} (n = {len(s.left)})" for s in cohort.steps if s.left) or "none",
+        "origin": origin,
+        "count": text_of("simulated") if cohort.simulated else text_of("counted", by=by, at=at),
+        "base": "no base grouping" if scheme.base == "none" else f"base grouping {scheme.base}",
+        "classes": ", ".join(scheme.classes),
+        "source": "pre-specified" if scheme.source.kind == "prespecified" else "derived",
+        "sha256": scheme.sha256[:12],
+        "endpoints": "; ".join(f"{LABELS[e].lower()} (event: {EVENTS[e]})" for e in endpoints) or "none",
+        "competing": text_of("competing", late=late) if competes else "",
+        "coded": ", ".join(coded) or "nothing",
+        "missing": text_of("imputed", settings=settings) if settings.impute else "complete cases",
+        "unused": "".join(f" {label} was not used: {why}." for label, why in design.dropped),
+        "years": ", ".join(f"{y:g}" for y in settings.horizons),
+        "calibrated": " and ".join(f"{y:g}" for y in settings.calibration_years),
+        "also": f" and {', '.join(settings.also)}" if settings.also else "",
+        "endpoint": LABELS[settings.derive_endpoint or "dc"].lower(),
+        "how": text_of(f"derived_{settings.derive}", settings=settings) if settings.derive != "no" else "",
+        "named": ", ".join(f"{n} {versions[n]}" for n in ("lifelines", "comprisk", "numpy", "scipy")),
+    }
+    derived = ("derived",) if settings.derive != "no" else ()
+    kinds = ("patients", "marker", "survival", "regression", "added", "robust", *derived, "made")
+    return "\n\n".join(text_of(kind, **words) for kind in kinds)
 
 
 _LATE_DEATH = {
@@ -98,95 +92,6 @@ _LATE_DEATH = {
     "last_followup": "when it happened",
     "last_imaging": "not at all, the patient being censored there",
 }
-
-
-def _survival(endpoints: Sequence[Endpoint], settings: AnalysisSettings) -> str:
-    named = "; ".join(f"{LABELS[e].lower()} (event: {EVENTS[e]})" for e in endpoints) or "none"
-    text = (
-        f"Endpoints were {named}. Survival was estimated by Kaplan-Meier with log-log intervals (before the "
-        "first event those of Clopper and Pearson, for the patients whose state was known) and compared by "
-        "log-rank tests, overall, for trend over the ordered groups, and in pairs with Holm's correction."
-    )
-    if any(e in COMPETING for e in endpoints):
-        text += (
-            " For control endpoints death before the event competed, a death after the end of the endpoint's "
-            f"own follow-up {_LATE_DEATH[settings.dm_censor_at]}: cumulative incidence was estimated by "
-            "Aalen-Johansen and compared by Gray's test, with 1 - Kaplan-Meier shown beside it; Fine-Gray "
-            "models with robust variance stand next to cause-specific Cox models."
-        )
-    return text
-
-
-def _regression(cohort: Cohort, settings: AnalysisSettings) -> str:
-    design = make_design(cohort.table, settings.covariates)
-    coded = []
-    for term in design.terms:
-        levels = f" ({', '.join((term.reference, *term.levels))}; reference first)" if term.reference else ""
-        coded.append(f"{term.label}{levels}")
-    unused = "".join(f" {label} was not used: {why}." for label, why in design.dropped)
-    missing = (
-        "complete cases, and again after multiple imputation (chained equations, m = "
-        f"{settings.imputations}, event and Nelson-Aalen "
-        "hazard among the predictors, Rubin's rules; HPV, the count and outcomes are never imputed)"
-        if settings.impute
-        else "complete cases"
-    )
-    return (
-        "Hazard ratios came from Cox models with Efron's ties, alone and adjusted for "
-        f"{', '.join(coded) or 'nothing'}, on {missing}.{unused} The tables of hazard ratios were fitted by "
-        "lifelines, the models that are compared and resampled by an own Newton fit of the same likelihood, "
-        "which agrees with it to eight digits. Where an estimate ran to infinity, Firth's penalised "
-        "likelihood took its place, and the table says so. Proportional hazards were checked by scaled "
-        "Schoenfeld residuals. The count was modelled as continuous, capped, logarithmic, in classes and as "
-        "a restricted cubic spline. Differences of its effect between HPV strata were tested by the "
-        "likelihood ratio of product terms."
-    )
-
-
-def _added(settings: AnalysisSettings) -> str:
-    years = ", ".join(f"{y:g}" for y in settings.horizons)
-    calibrated = " and ".join(f"{y:g}" for y in settings.calibration_years)
-    return (
-        "Whether AI-ENE adds to an old system was judged on the same patients by the likelihood-ratio test "
-        "of nested Cox models, Harrell's and Uno's C with paired differences (of ordered groups by the order "
-        f"they were given), cumulative/dynamic AUC at {years} years, the integrated Brier score, calibration "
-        f"at {calibrated} years, a decision curve and a reclassification table at "
-        f"{settings.decision_years:g} years. Intervals are percentiles of {settings.bootstraps} bootstrap "
-        "resamples of patients; C, its difference and the calibration slope were corrected for optimism by "
-        "fitting the models anew in each resample (Harrell). Weights for censoring were 1 / G(T-) at an "
-        "event or competing event at T and 1 / G(t) beyond a horizon t, G being the Kaplan-Meier curve of "
-        "censoring; absolute risks came from the cumulative hazard of the Cox fit with Efron's ties, with "
-        "death competing from Fine and Gray's model (Breslow's ties)."
-    )
-
-
-def _robust(settings: AnalysisSettings) -> str:
-    also = f" and {', '.join(settings.also)}" if settings.also else ""
-    return (
-        "Whether the adjusted effect of the count holds was examined in all patients: in subgroups, with one "
-        "likelihood-ratio test of interaction each; with centres as covariate, as strata, as clusters (Lin "
-        "and Wei) and as a normal frailty (penalised partial likelihood), and pooled over the centres by "
-        f"random effects; beside number and volume of nodes{also}; by period (0 to 1, 1 to 3 years, later) "
-        "and from landmarks at 6 and 12 months on; with splines of age and pack-years. Groups were also "
-        "compared by restricted means and weighted log-rank tests. E-values are those of VanderWeele and "
-        "Ding. The count's adjusted effect over all endpoints was corrected by Holm's method, in all "
-        "patients and in the HPV strata as two families."
-    )
-
-
-def _derived(settings: AnalysisSettings) -> str:
-    how = (
-        f"on a random {settings.train_fraction:.0%} of the patients, stratified by event, and reported "
-        "on the others only"
-        if settings.derive == "split"
-        else f"anew in every training part of {settings.repeats} times repeated {settings.folds}-fold "
-        "cross-validation, and judged on the left-out folds"
-    )
-    return (
-        f"Cut-offs and groups were derived for {LABELS[settings.derive_endpoint or 'dc'].lower()} {how}; the "
-        "whole search space is reported, with a "
-        f"permutation control of {settings.permutations} shuffles of the count within base groups."
-    )
 
 
 # Checklists
@@ -213,3 +118,83 @@ def checklists(
         item = {"item": row["item"], "topic": row["topic"], "found": told, "anchor": anchor, "shows": shows}
         found.setdefault(row["checklist"], []).append(item)
     return found
+
+
+NAME = "key_results"
+
+
+def key_results(
+    sections: Sequence[Section], endpoints: Sequence[Endpoint], settings: AnalysisSettings
+) -> Section:
+    """The first section of the report: patients, events, hazard ratio, gain in C and interaction with HPV.
+
+    Parameters
+    ----------
+    sections : chapters of the analysis, whose tables are read.
+    """
+    tables = {table.name: table for section in sections for table in section.tables}
+    rows = [_row(endpoint, tables) for endpoint in endpoints]
+    bases = {row["base"] for row in rows if row.get("base")}
+    base = bases.pop() if len(bases) == 1 else "the old groups"
+    corrected = "corrected for optimism" if settings.bootstraps else "apparent"
+    table = table_of(NAME, rows, base=base, corrected=corrected, settings=settings)
+    return Section("key-results", "Key results", (table,), boxed=True)
+
+
+def _row(endpoint: Endpoint, tables: Mapping[str, Table]) -> dict[str, Any]:
+    row: dict[str, Any] = {"endpoint": LABELS[endpoint]}
+    effect = _first(tables, f"cox_{endpoint}_all", column=MARKER)
+    if effect.get("adj_hr") is None:
+        row |= {"n": effect.get("uni_n"), "events": effect.get("uni_events")}
+        row["reason"] = "no adjusted model; see what was not done"
+    else:
+        row |= {"n": effect["adj_n"], "events": effect["adj_events"], "hr": effect["adj_hr"]}
+        row |= {"hr_lower": effect["adj_lower"], "hr_upper": effect["adj_upper"], "hr_p": effect["adj_p"]}
+    for contest, name in (("clinical", "gain"), ("base", "base")):
+        found = _gain(endpoint, tables, contest)
+        row[name if name == "gain" else "gain_base"] = found.get("value")
+        row |= {f"{name}_lower": found.get("lower"), f"{name}_upper": found.get("upper")}
+        if name == "base" and found:
+            row["base"] = found["comparison"]
+    test = _first(tables, "interaction", endpoint=LABELS[endpoint])
+    row |= {"ratio": test.get("ratio"), "ratio_p": test.get("p")}
+    return row | {key: test.get(key) for key in ("ratio_lower", "ratio_upper")}
+
+
+def _gain(endpoint: Endpoint, tables: Mapping[str, Table], contest: str) -> dict[str, Any]:
+    """What the count adds to C: corrected for optimism where it was resampled, else apparent."""
+    of = {"population": "All patients", "contest": contest}
+    row = _first(tables, f"optimism_{endpoint}", key="delta new", **of)
+    if row:
+        return {**row, "value": row["corrected"]}
+    row = _first(tables, f"delta_{endpoint}", key="new", kind="Harrell", **of)
+    return {**row, "value": row["delta"]} if row else {}
+
+
+def _first(tables: Mapping[str, Table], name: str, **wanted: str) -> Row:
+    rows = tables[name].rows if name in tables else ()
+    return next((r for r in rows if all(r.get(k) == v for k, v in wanted.items())), {})
+
+
+def multiplicity_section(
+    sections: Sequence[Section], endpoints: Sequence[Endpoint], populations: Sequence[tuple[str, str]]
+) -> Section:
+    """The adjusted effect of the count over endpoints and populations, corrected by a plan that is stated.
+
+    Parameters
+    ----------
+    sections : chapters of the analysis, whose tables are read.
+    populations : name and label of each.
+    """
+    tables = {t.name: t for s in sections for t in s.tables}
+    rows: list[dict[str, Any]] = []
+    for family, chosen in (("all patients", populations[:1]), ("within HPV strata", populations[1:])):
+        own: list[dict[str, Any]] = []
+        for endpoint in endpoints:
+            for name, label in chosen:
+                effect = _first(tables, f"cox_{endpoint}_{name}", column=MARKER)
+                row = {"family": family, "endpoint": LABELS[endpoint], "population": label}
+                own.append(row | {"hr": effect.get("adj_hr"), "p": effect.get("adj_p")})
+        corrected = holm([r["p"] for r in own])
+        rows += [r | {"p_holm": p} for r, p in zip(own, corrected, strict=True)]
+    return Section("multiplicity", "Several endpoints and populations", (table_of("multiplicity", rows),))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Item, Section, Table, Text
-from aiene.report.formatting import plain_rows
+from aiene.report.document import Figure, Item, Section, Table, Text
 from aiene.risk.analyse.charts.bars import draw_heat
 from aiene.risk.analyse.cohort import LABELS, Cohort, numeric, words
 from aiene.risk.analyse.design import estimable
 from aiene.risk.analyse.grouping import Groupings
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Endpoint, Part, Skipped, effect, fields_of
+from aiene.risk.analyse.records import (
+    AnalysisSettings,
+    Endpoint,
+    Part,
+    Skipped,
+    effect,
+    fields_of,
+    figure_of,
+    table_of,
+)
 from aiene.risk.analyse.regression import MARKER, cox, sample_of_all
 from aiene.stats.concordance import harrell_c
 from aiene.stats.count_covariate import (
@@ -78,9 +85,9 @@ def threshold_chapter(
             "rest keep out of this chapter."
         ),
         _heat(rows, scheme),
-        _table(rows, scheme),
-        _models_table(models),
-        _corrected_table(corrected, settings),
+        table_of("thresholds", rows, part=[(n, n.replace(">=", "≥ ")) for n in scheme.classes]),
+        table_of("threshold_models", models),
+        table_of("threshold_corrected", corrected, seed=settings.seed),
         _near(ids[known], by_owner, scheme.cutoffs),
     )
     return Section("thresholds", TITLE, items), Part(items)
@@ -143,26 +150,7 @@ def _heat(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Figure:
         "patients": [r[f"class_{n}"] for r in rows for n in names],
         "share": [r[f"share_{n}"] for r in rows for n in names],
     }
-    legend = (
-        f"Patients by class of the count at each ENE threshold; n = {rows[0]['n']} with node "
-        "probabilities; the darker, the larger the share."
-    )
-    title = "Classes of the count by ENE threshold"
-    return Figure("thresholds", title, legend, partial(draw_heat, content), data)
-
-
-def _table(rows: Sequence[dict[str, Any]], scheme: Scheme) -> Table:
-    columns = (
-        Column("threshold", "ENE threshold", "number"),
-        Column("n", "n", "count"),
-        *(Column(f"class_{n}", n.replace(">=", "≥ "), "count") for n in scheme.classes),
-        Column("changed_count", "Other count", "count"),
-        Column("changed_class", "Other class", "count"),
-        Column("changed_group", "Other combined group", "count"),
-        Column("own", "Threshold"),
-    )
-    note = "Patients whose count, class or group differs from the analysis above."
-    return Table("thresholds", "Patients who change by ENE threshold", columns, plain_rows(rows), note)
+    return figure_of("thresholds", draw_heat, content, data, n=rows[0]["n"])
 
 
 def _model(
@@ -178,8 +166,7 @@ def _model(
     outcome = sample.outcome
     keep = known[outcome.rows]
     own, count = outcome.take(keep), counts[outcome.rows][keep].astype(float)
-    row: dict[str, Any] = {"endpoint": LABELS[endpoint], "threshold": threshold, "n": own.n}
-    row["events"] = own.n_events
+    row: dict[str, Any] = {"endpoint": LABELS[endpoint], "threshold": threshold, **own.counts}
     try:
         alone = pd.DataFrame({MARKER: count})
         row |= effect(cox(own.time, own.event, alone, confidence=settings.confidence).rows[0])
@@ -194,26 +181,6 @@ def _model(
     except NotEstimableError as error:
         row["reason"] = str(error)
     return row
-
-
-def _models_table(rows: Sequence[dict[str, Any]]) -> Table:
-    columns = (
-        Column("endpoint", "Endpoint"),
-        Column("threshold", "ENE threshold", "number"),
-        *COUNTS,
-        Column("hr", "HR per node (interval)", "number", "lower", "upper"),
-        Column("p", "p", "p"),
-        Column("c", "C (Harrell)", "number3"),
-        Column("adj_hr", "HR adjusted (interval)", "number", "adj_lower", "adj_upper"),
-        Column("adj_p", "p", "p"),
-        Column("own", "Threshold"),
-        Column("reason", "Remark"),
-    )
-    note = (
-        "Per node, alone and adjusted for the covariates on their complete cases. A threshold chosen here "
-        "because it looks best would be derived from these outcomes."
-    )
-    return Table("threshold_models", "Hazard by ENE threshold", columns, plain_rows(rows), note)
 
 
 def _nodes_of(owner: np.ndarray, ene: np.ndarray) -> dict[str, list[float]]:
@@ -259,31 +226,13 @@ def _corrected(
     }
     found = []
     for name, step in steps.items():
-        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": name, "n": own.n}
-        row["events"] = own.n_events
+        row: dict[str, Any] = {"endpoint": LABELS[endpoint], "method": name, **own.counts}
         try:
             row |= fields_of(step(), "hr", "lower", "upper")
         except (NotEstimableError, np.linalg.LinAlgError) as error:
             row["reason"] = str(error)
         found.append(row)
     return found
-
-
-def _corrected_table(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
-    columns = (
-        Column("endpoint", "Endpoint"),
-        Column("method", "Count"),
-        *COUNTS,
-        Column("hr", "HR per node, adjusted (interval)", "number", "lower", "upper"),
-        Column("reason", "Remark"),
-    )
-    note = (
-        "A count with errors pulls its hazard ratio towards 1. The corrections take the node probabilities "
-        "for true chances, independent of each other and of everything but the true state of the node: they "
-        f"are no better than their calibration. Complete cases with node probabilities; seed {settings.seed}."
-    )
-    title = "Hazard corrected for measurement error of the count"
-    return Table("threshold_corrected", title, columns, plain_rows(rows), note)
 
 
 def _near(ids: np.ndarray, by_owner: Mapping[str, Sequence[float]], cutoffs: Sequence[int]) -> Table:
@@ -296,15 +245,5 @@ def _near(ids: np.ndarray, by_owner: Mapping[str, Sequence[float]], cutoffs: Seq
         row = {"cut": f"≥ {cut}", "n": int(ids.size), "undecided": undecided}
         rows.append(row | {"expected": float(chance.sum())})
     mean = [float(np.dot(np.arange(len(d)), d)) for d in map(count_distribution, filter(None, own))]
-    columns = (
-        Column("cut", "Class"),
-        Column("n", "n", "count"),
-        Column("expected", "Expected patients", "number"),
-        Column("undecided", "Undecided (10 to 90 %)", "count"),
-    )
     average = f" Mean expected count of those with a node: {np.mean(mean):.2f}." if mean else ""
-    note = (
-        "Node probabilities taken as independent chances (Poisson-binomial): how many patients belong to "
-        "the class, and how many are undecided." + average
-    )
-    return Table("threshold_undecided", "Patients near a cut", columns, plain_rows(rows), note)
+    return table_of("threshold_undecided", rows, average=average)

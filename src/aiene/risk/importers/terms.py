@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from aiene.risk.importers.source import PER_YEAR, ImportOptions, Origin, Source, codings_of, stage_letter
-from aiene.risk.table.columns import M_WORDS, N7_WORDS, N8_WORDS, T_WORDS
+from aiene.risk.table.columns import BY_NAME
 from aiene.risk.table.values import listed, rows_of, understood
 
 _WORDS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -41,24 +41,20 @@ def of_edition(source: Source, edition: Literal["7", "8"], t: str, n: str, m: st
     ------
     InputError : a value that is no T, N or M, unless lenient.
     """
-    n_words = N7_WORDS if edition == "7" else N8_WORDS
-    of_t, of_n = (
-        staged(source, f"{letter.lower()}{edition}", header, letter, words)
-        for letter, header, words in (("T", t, T_WORDS), ("N", n, n_words))
-    )
+    of_t, of_n = (staged(source, f"{one.lower()}{edition}", h, one) for one, h in (("T", t), ("N", n)))
     known = source.constant(edition)
     return {
         f"t{edition}": of_t,
         f"n{edition}": of_n,
-        "m": staged(source, "m", m, "M", M_WORDS),
+        "m": staged(source, "m", m, "M"),
         "edition_t": known.where(of_t.notna()),
         "edition_n": known.where(of_n.notna()),
     }
 
 
-def staged(source: Source, column: str, header: str, letter: str, words: tuple[str, ...]) -> pd.Series:
+def staged(source: Source, column: str, header: str, letter: str) -> pd.Series:
     """One of T, N, M; what a word loses on the way is told."""
-    texts = source.text(header)
+    texts, words = source.text(header), BY_NAME[column].words
     kept_letters = {"T": "abcd", "N": "abcd", "M": ""}[letter]
     full, bad = understood(texts, stage_letter(letter, lower=kept_letters))
     values = full.map(lambda word: _known(word, words))
@@ -95,7 +91,7 @@ def by_edition(
         source.findings.warn(
             "the table does not state the edition of T and N; left out; use --edition to include them"
         )
-        return {"m": staged(source, "m", m, "M", M_WORDS)}
+        return {"m": staged(source, "m", m, "M")}
     return of_edition(source, edition, t, n, m)
 
 

@@ -1,4 +1,4 @@
-"""A simulated cohort with known hazards, and the power of a study on it from the law of its patients.
+"""A simulated cohort with known hazards, the power of a study on it by its law, and example tables.
 
 The power needs no draw, so no seed. Every kind of patient (HPV, T4, N, smoking, age, count) has its share;
 sums over them give the share of patients with an event and the spread of the count, from which Schoenfeld's
@@ -8,9 +8,11 @@ formula gives the power.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ import pandas as pd
 from scipy import stats
 
 from aiene.errors import UsageError
+from aiene.results.ownership import Owned
+from aiene.risk.table.files import table_bytes
 from aiene.risk.table.read import complete
 from aiene.stats.records import Floats
 from aiene.stats.sample_size import Power, power
@@ -275,17 +279,23 @@ def _with_event_rate(
     if not 0 < wanted < 1:
         raise UsageError("the event rate must be between 0 and 1.")
 
-    def share(log_rate: float) -> float:
-        tried = settings.with_rate(endpoint, float(np.exp(log_rate)))
+    def share(rate: float) -> float:
+        tried = settings.with_rate(endpoint, rate)
         return float(_followed(people, tried, draws, end)[f"{endpoint}_event"].mean())
 
+    return settings.with_rate(endpoint, _rates(share, wanted)[1])
+
+
+def _rates(share: Callable[[float], float], wanted: float) -> tuple[float, float]:
+    """The last baseline hazard that a bisection tried, and the least that gives the wanted share."""
     low, high = -15.0, 5.0
-    if share(high) < wanted:
+    if share(float(np.exp(high))) < wanted:
         raise UsageError(f"an event rate of {wanted:g} cannot be reached within this follow-up.")
+    middle = high
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if share(middle) < wanted else (low, middle)
-    return settings.with_rate(endpoint, float(np.exp(high)))
+        low, high = (middle, high) if share(float(np.exp(middle))) < wanted else (low, middle)
+    return float(np.exp(middle)), float(np.exp(high))
 
 
 _COLUMNS = ("n_ai_ene", "hpv_negative", "heavy_smoker", "t4", "n2c_n3", "age_decade")
@@ -364,15 +374,11 @@ def expected(settings: CohortSettings, endpoint: str, event_rate: float | None =
     people, share = _kinds(settings)
     chosen = settings
     if event_rate is not None:
-        low, high = -15.0, 5.0
-        chosen = settings.with_rate(endpoint, float(np.exp(high)))
-        if _event_share(people, share, chosen, endpoint) < event_rate:
-            raise UsageError(f"an event rate of {event_rate:g} cannot be reached within this follow-up.")
-        for _ in range(40):
-            middle = (low + high) / 2
-            chosen = settings.with_rate(endpoint, float(np.exp(middle)))
-            reached = _event_share(people, share, chosen, endpoint)
-            low, high = (middle, high) if reached < event_rate else (low, middle)
+
+        def reached(rate: float) -> float:
+            return _event_share(people, share, settings.with_rate(endpoint, rate), endpoint)
+
+        chosen = settings.with_rate(endpoint, _rates(reached, event_rate)[0])
     count = people["n_ai_ene"].to_numpy()
     return Expected(
         event_rate=_event_share(people, share, chosen, endpoint),
@@ -426,3 +432,52 @@ def _share_followed(years: float, settings: CohortSettings) -> float:
     low, high = settings.follow_up
     ended = 0.0 if years <= low else (years - low) / (high - low)
     return float((1 - ended) * np.exp(-settings.lost_per_year * years))
+
+
+COHORTS = {"cohort.csv": (300, 0), "other_hospital.csv": (250, 1)}
+"""Simulated cohorts: how many patients, and the random seed."""
+
+_OWN_PATIENTS = 40
+_FILES = ("mapping.toml", "demo_patients.csv", "README.txt")
+
+
+def write_example(out: Path) -> tuple[str, ...]:
+    """Write the tables of the example; what is there of an earlier example is replaced.
+
+    Returns
+    -------
+    The names of the files.
+
+    Raises
+    ------
+    UsageError : something that is not ours lies in the way.
+    OutputError : nothing can be written there.
+    """
+    cohorts = {name: simulate_cohort(n, seed=seed) for name, (n, seed) in COHORTS.items()}
+    files = {name: table_bytes(table, Path(name)) for name, table in cohorts.items()}
+    files["own_table.csv"] = table_bytes(own_table(cohorts["cohort.csv"].head(_OWN_PATIENTS)), Path("t.csv"))
+    own = resources.files("aiene.risk") / "example_files"
+    files |= {name: (own / name).read_bytes() for name in _FILES}
+    owned = Owned(out)
+    owned.check(*files)
+    for name, content in files.items():
+        owned.write(out / name, content)
+    return tuple(files)
+
+
+def own_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Some patients of a canonical table in a form of its own: other headers, codes, and months."""
+    return pd.DataFrame(
+        {
+            "Patient": table["patient_id"].str.replace("SIM", "H"),
+            "p16": table["hpv"].map({"positive": "p16 pos", "negative": "p16 neg"}).fillna("not tested"),
+            "cT": table["t7"],
+            "cN": table["n7"].where(table["n7"].str.len() < 3, "N1"),
+            "cM": table["m"],
+            "PY": table["pack_years"].round().astype("Int64"),
+            "Age": np.floor(table["age"]).astype("Int64"),
+            "Sex": table["sex"].str[0].str.upper(),
+            "FU (months)": (12 * table["os_time"]).round(1),
+            "Status": table["os_event"] + 1,
+        }
+    )

@@ -10,6 +10,7 @@ from aiene.errors import UsageError
 from aiene.risk.simulate.cohort import DISPERSION, MEAN_ENE, count_pmf
 from aiene.risk.table.endpoints import Endpoint
 from aiene.risk.table.endpoints import endpoint as outcome_of
+from aiene.stats.survival_curves import nelson_aalen
 
 _MEAN_ENE = MEAN_ENE | {"N2": 0.9}
 _MOST = 8
@@ -95,7 +96,7 @@ def _draw(outcome: Endpoint, rows: np.ndarray, mean: float, ratio: float, unifor
     factor = ratio ** values.astype(float)
     weights = np.tile(prior, (len(rows), 1))
     if usable.any():
-        survival = _survival(times[usable], events[usable])
+        survival = np.exp(-nelson_aalen(times[usable], events[usable]))
         hazard = _baseline(survival, prior, factor)
         likelihood = np.exp(-hazard[:, None] * factor) * factor ** events[usable][:, None]
         weights[usable] = prior * likelihood
@@ -109,15 +110,6 @@ def _prior(mean: float) -> np.ndarray:
         return np.asarray(np.arange(_MOST + 1) == 0, dtype=float)
     made = nbinom.pmf(np.arange(_MOST + 1), DISPERSION, DISPERSION / (DISPERSION + mean))
     return np.asarray(made / made.sum())
-
-
-def _survival(time: np.ndarray, event: np.ndarray) -> np.ndarray:
-    """exp(-Nelson-Aalen) at each patient's own time."""
-    order = np.argsort(time, kind="stable")
-    at_risk = len(time) - np.searchsorted(time[order], time[order], side="left")
-    cumulative = np.cumsum(event[order] / at_risk)
-    last_tie = np.searchsorted(time[order], time, side="right") - 1
-    return np.exp(-cumulative[last_tie])
 
 
 def _baseline(survival: np.ndarray, prior: np.ndarray, factor: np.ndarray) -> np.ndarray:

@@ -211,7 +211,7 @@ def _finite(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
 def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
     if column.kind not in ("float", "count"):
         return values
-    outside = ((values < column.low) | (values > column.high)).fillna(False).to_numpy(dtype=bool)
+    outside = ((values < 0) | (values > column.high)).fillna(False).to_numpy(dtype=bool)
     if not outside.any():
         return values
     shown = listed([f"{v:g}" for v in pd.unique(values[outside].astype("float64"))])
@@ -221,7 +221,7 @@ def _within(values: pd.Series, column: Column, findings: Findings) -> pd.Series:
             problem, "times cannot be before the origin; correct the dates or the origin", column.name
         )
     else:
-        limits = f"{column.low:g} to {column.high:g}" if math.isfinite(column.high) else f"{column.low:g} on"
+        limits = f"0 to {column.high:g}" if math.isfinite(column.high) else "0 on"
         problem = f"{column.name} is {shown} in {rows_of(outside)}, but must be from {limits}"
         findings.bad_values(problem, "correct the values or their unit", column.name)
     return values.mask(outside)

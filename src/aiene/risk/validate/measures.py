@@ -8,20 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import Column, Figure, Item, Kind, Table
-from aiene.report.formatting import plain, plain_rows
-from aiene.risk.analyse.centres import Scale, pooled
+from aiene.report.document import Figure, Item, Table
+from aiene.report.formatting import plain
 from aiene.risk.analyse.charts.models import draw_centres, draw_decision, draw_smooth_calibration
 from aiene.risk.analyse.cohort import Outcome
-from aiene.risk.analyse.records import COUNTS, THRESHOLDS, AnalysisSettings, ends, interval_cells, resampling
+from aiene.risk.analyse.records import (
+    THRESHOLDS,
+    AnalysisSettings,
+    ends,
+    figure_of,
+    interval_cells,
+    resampling,
+    table_of,
+)
 from aiene.stats.bootstrap import bootstrap
 from aiene.stats.calibration import Calibration, calibration
+from aiene.stats.centre_models import Scale, pooled
 from aiene.stats.clinical_utility import DecisionCurve, decision_curve
 from aiene.stats.concordance import concordance
 from aiene.stats.records import Interval, NotEstimableError
@@ -208,7 +215,7 @@ def _centres(found: Found) -> None:
         found.centres += rows
         whole: dict[str, Any] = {}
         for name, scale in _POOLED:
-            result = pooled(rows, (name, f"{name}_lower", f"{name}_upper"), scale, found.settings)
+            result = pooled(rows, (name, f"{name}_lower", f"{name}_upper"), scale, found.settings.confidence)
             if result is not None:
                 whole |= interval_cells(name, result) | {f"{name}_i2": result.i2, f"{name}_k": result.k}
                 whole |= {f"{name}_next_lower": result.expected_low}
@@ -221,7 +228,7 @@ def _of_centre(found: Found, predictor: Predictor, name: str) -> dict[str, Any]:
     settings, years = found.settings, found.years
     own = np.flatnonzero(found.center == name)
     part = found.outcome.take(own)
-    row: dict[str, Any] = {"model": predictor.label, "centre": name, "n": part.n, "events": part.n_events}
+    row: dict[str, Any] = {"model": predictor.label, "centre": name, **part.counts}
     if part.n_events < FEWEST_EVENTS:
         return row | {"reason": f"fewer than {FEWEST_EVENTS} events"}
     values: dict[str, Interval] = {}
@@ -254,9 +261,6 @@ _STEPS: dict[str, tuple[Callable[[Found], None], float]] = {
 
 # Tables and figures
 
-_MODEL = Column("model", "Model")
-_YEAR = Column("year", "Years", "number")
-
 
 def discrimination_table(found: Found) -> Table:
     """C of each model, and its difference to the first."""
@@ -264,44 +268,16 @@ def discrimination_table(found: Found) -> Table:
     resampled = (
         f"{settings.confidence:.0%} percentile intervals, {settings.bootstraps} resamples of patients."
     )
-    columns = (
-        _MODEL,
-        Column("kind", "Kind"),
-        Column("c", "C (interval)", "number3", "lower", "upper"),
-        Column("delta", "Difference to the first (interval)", "number3", "delta_lower", "delta_upper"),
-        Column("p", "p", "p"),
-    )
-    note = (
-        "From the ranks of the groups or the linear predictor, nothing refitted; ties 0.5; deaths before the "
-        "event are censored. "
-        f"{resampled if settings.bootstraps else 'Without resamples there are no intervals.'} Uno's C is "
-        "weighted for censoring, up to the last horizon."
-    )
-    return Table("discrimination", "Concordance", columns, plain_rows(found.discrimination), note)
+    told = resampled if settings.bootstraps else "Without resamples there are no intervals."
+    return table_of("discrimination", found.discrimination, resampled=told)
 
 
 def calibration_items(found: Found) -> tuple[Item, ...]:
     """The figure of smooth curves, and the table; nothing for a scheme."""
     if not found.calibration:
         return ()
-    columns = (
-        _MODEL,
-        _YEAR,
-        Column("predicted", "Mean predicted", "percent"),
-        Column("observed", "Observed", "percent"),
-        Column("oe", "Observed/expected (interval)", "number", "oe_lower", "oe_upper"),
-        Column("large", "In the large (interval)", "number", "large_lower", "large_upper"),
-        Column("slope", "Slope (interval)", "number", "slope_lower", "slope_upper"),
-        Column("ici", "ICI (interval)", "number3", "ici_lower", "ici_upper"),
-        Column("e90", "E90", "number3"),
-    )
-    note = (
-        "Perfect: observed/expected 1, in the large (log ratio of cumulative hazards) 0, slope 1. A slope "
-        "under 1: predictions are too extreme for these patients. Observed risk by Kaplan-Meier, with death "
-        "competing by Aalen-Johansen. ICI: mean distance of prediction and smooth curve; its interval from "
-        f"{min(found.settings.bootstraps, 100)} resamples."
-    )
-    table = Table("calibration", "Calibration", columns, plain_rows(found.calibration), note)
+    resamples = min(found.settings.bootstraps, 100)
+    table = table_of("validated_calibration", found.calibration, resamples=resamples)
     return _calibration_figure(found), table
 
 
@@ -332,29 +308,8 @@ def _calibration_figure(found: Found) -> Figure:
             shares, edges = np.histogram(own, bins=40, range=(0, top))
             model["spread"] = (plain(edges), plain(shares / own.size))
         panels.append({"title": f"{year:g} years", "models": models, "top": top})
-    legend = (
-        f"Observed against predicted risk, nothing refitted; n = {found.outcome.n}. Lines: smooth "
-        "(restricted cubic spline of the prediction); points: groups of rising prediction with "
-        f"{found.settings.confidence:.0%} intervals."
-    )
-    draw = partial(draw_smooth_calibration, {"panels": panels})
-    return Figure("calibration", "Calibration", legend, draw, data, wide=len(panels) > 1)
-
-
-def brier_table(found: Found) -> Table:
-    """Brier score and the index of prediction accuracy."""
-    columns = (
-        _MODEL,
-        _YEAR,
-        Column("brier", "Brier score (interval)", "number3", "brier_lower", "brier_upper"),
-        Column("null", "without any model", "number3"),
-        Column("ipa", "IPA (interval)", "percent", "ipa_lower", "ipa_upper"),
-    )
-    note = (
-        "Weighted for censoring; smaller is better. IPA: index of prediction accuracy, 1 - Brier / Brier of "
-        "these patients' own curve for everybody; under 0 the model is worse than that."
-    )
-    return Table("brier", "Accuracy of the absolute risks", columns, plain_rows(found.brier), note)
+    content, wide = {"panels": panels}, len(panels) > 1
+    return figure_of("validated_calibration", draw_smooth_calibration, content, data, wide=wide, found=found)
 
 
 def decision_items(found: Found) -> tuple[Figure, ...]:
@@ -382,10 +337,6 @@ def decision_items(found: Found) -> tuple[Figure, ...]:
         data["threshold"] += list(THRESHOLDS)
         data["benefit"] += values
     shaded = f" Shaded: {settings.confidence:.0%} interval of the last model." if settings.bootstraps else ""
-    legend = (
-        f"Net benefit of acting on the {settings.decision_years:g}-year risk, against acting on all and on "
-        f"none; n = {found.outcome.n}; nothing refitted.{shaded}"
-    )
     content = {
         "threshold": list(THRESHOLDS)[:end],
         "lines": lines,
@@ -393,7 +344,7 @@ def decision_items(found: Found) -> tuple[Figure, ...]:
         "y_high": 1.12 * high,
         "x_label": f"Threshold risk at {settings.decision_years:g} years",
     }
-    return (Figure("decision", "Decision curve", legend, partial(draw_decision, content), data),)
+    return (figure_of("validated_decision", draw_decision, content, data, found=found, shaded=shaded),)
 
 
 _CENTRE_MEASURES = (
@@ -418,43 +369,17 @@ def centre_items(found: Found) -> tuple[Item, ...]:
         }
         for r in rows
     ]
-    legend = (
-        f"{last}, centre by centre and pooled by random effects (restricted maximum likelihood, Knapp and "
-        f"Hartung's {found.settings.confidence:.0%} interval)."
-    )
     data = {"centre": [r["label"] for r in shown]} | {
         f"{m['key']}_{part}": [r[str(m["key"])][place] for r in shown]
         for m in measures
         for place, part in enumerate(("value", "lower", "upper"))
     }
-    columns: list[Column] = [_MODEL, Column("centre", "Centre"), *COUNTS, _YEAR]
-    kinds: dict[tuple[str, str], Kind] = {
-        ("c", "C"): "number3",
-        ("oe", "O/E"): "number",
-        ("slope", "Slope"): "number",
-    }
-    for (key, title), kind in kinds.items():
-        columns.append(Column(key, f"{title} (interval)", kind, f"{key}_lower", f"{key}_upper"))
-        columns.append(Column(f"{key}_i2", f"I² of {title}", "percent"))
-    columns.append(Column("reason", "Remark"))
-    note = (
-        "O/E and slope at the last horizon that the centre's follow-up reaches. C is pooled as a logit, O/E "
-        "as a logarithm. I²: share of the variance between centres that is not due to chance. The range in "
-        "which a further centre is expected is in the CSV (next_lower, next_upper)."
-    )
-    table = Table("centres", "Centres", tuple(columns), plain_rows(found.centres), note)
+    table = table_of("centres", found.centres)
     if not measures:
         return (table,)
     content = {"rows": shown, "measures": measures}
-    return Figure("centres", "Centres", legend, partial(draw_centres, content), data, wide=True), table
+    return figure_of("centres", draw_centres, content, data, wide=True, found=found, last=last), table
 
 
 def _triple(row: dict[str, Any], key: str) -> tuple[Any, ...]:
     return tuple(plain(row.get(k)) for k in (key, f"{key}_lower", f"{key}_upper"))
-
-
-def left_out_table(rows: Sequence[dict[str, Any]]) -> Table:
-    """How many patients could not be judged, by reason."""
-    columns = (Column("reason", "Reason"), Column("n", "Patients", "count"))
-    note = "They are listed in excluded.csv."
-    return Table("left_out", "Patients who were not included", columns, plain_rows(rows), note)

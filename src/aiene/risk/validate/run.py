@@ -13,23 +13,20 @@ import pandas as pd
 
 from aiene.errors import UsageError, counted
 from aiene.parallel import OnProgress
-from aiene.report.document import Column, Item, Kind, Section, Table, Text
-from aiene.report.formatting import interval_text, plain, plain_rows, value_text
-from aiene.results.atomic import make_folder
-from aiene.results.ownership import Owned
+from aiene.report.document import Item, Kind, Section, Table, Text
+from aiene.report.formatting import interval_text, plain, value_text
 from aiene.risk.analyse.cohort import COMPETING, LABELS, Cohort, Outcome, make_cohort, outcome_of, words
 from aiene.risk.analyse.grouping import Stratum, make_groupings
-from aiene.risk.analyse.locked_chapter import YEARS
-from aiene.risk.analyse.locked_model import LockedModel
-from aiene.risk.analyse.output import write_analysis
+from aiene.risk.analyse.locked_model import YEARS, LockedModel
+from aiene.risk.analyse.output import take_folder, write_analysis
 from aiene.risk.analyse.records import (
-    COUNTS,
-    FACTOR,
     Analysis,
     AnalysisSettings,
     Endpoint,
     Skipped,
     parse_endpoints,
+    table_of,
+    text_of,
 )
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.analyse.text import head_of
@@ -37,12 +34,10 @@ from aiene.risk.schemes.scheme import Scheme
 from aiene.risk.validate.measures import (
     Found,
     Predictor,
-    brier_table,
     calibration_items,
     centre_items,
     decision_items,
     discrimination_table,
-    left_out_table,
     measured,
 )
 from aiene.stats.concordance import harrell_c
@@ -102,12 +97,7 @@ def validate(
         raise UsageError(f"none of {applied.outcome.n} patients that can be judged has the event.")
     if not applied.outcome.time.max() > 0:
         raise UsageError("every time is 0, so nobody is followed; look at the times of the table.")
-    make_folder(out)
-    owned = Owned(out)
-    owned.check("analysis.json", "report.html", "methods.txt", "excluded.csv")
-    for folder in ("tables", "figures"):
-        owned.clear(out / folder)
-        owned.claim(folder)
+    take_folder(out)
     center = words(cohort.table, "center")[applied.rows]
     found = measured(applied.outcome, applied.predictors, applied.years, center, settings, on_progress)
     analysis = _analysis(locked, cohort, applied, found, settings)
@@ -197,24 +187,12 @@ def _case_mix(models: Sequence[LockedModel], outcome: Outcome, predictors: Seque
         made, label, score = model.development, predictor.label, predictor.score
         row = {"model": label, "where": "development", "n": made["patients"], "events": made["events"]}
         rows.append(row | {"mean": 0.0, "sd": made["sd_linear_predictor"], "c": made["c"]})
-        row = {"model": label, "where": "here", "n": outcome.n, "events": outcome.n_events}
+        row = {"model": label, "where": "here", **outcome.counts}
         row |= {"mean": float(score.mean()), "sd": float(score.std()), "c": None}
         with suppress(NotEstimableError):
             row["c"] = harrell_c(outcome.time, outcome.event, score).c
         rows.append(row)
-    columns = (
-        Column("model", "Model"),
-        Column("where", "Patients"),
-        *COUNTS,
-        Column("mean", "Mean linear predictor", "number"),
-        Column("sd", "its standard deviation", "number"),
-        Column("c", "C (Harrell)", "number3"),
-    )
-    note = (
-        "The C of the development is apparent. A smaller spread of the prediction alone lowers C; another "
-        "mean is a cohort of higher or lower risk."
-    )
-    return Table("case_mix", "Development and these patients", columns, plain_rows(rows), note)
+    return table_of("case_mix", rows)
 
 
 def _coefficients(model: LockedModel) -> Table:
@@ -224,22 +202,13 @@ def _coefficients(model: LockedModel) -> Table:
         | {"mean": mean}
         for (term, level), beta, mean in zip(shown, model.coefficients, model.means, strict=True)
     ]
-    columns = (
-        *FACTOR,
-        Column("coef", "Coefficient", "number3"),
-        Column("hr", "Ratio", "number"),
-        Column("mean", "Mean in the development", "number"),
-    )
     kind = "Fine-Gray (subdistribution) model" if model.kind == "fine_gray" else "Cox model"
     years = [y for y in YEARS if y <= model.last_year]
     baseline = model.risk(np.zeros(1), years)[0]
     risks = ", ".join(f"{100 * r:.1f} % at {y:g} years" for y, r in zip(years, baseline, strict=True))
     editions = "".join(f" {k.upper()} of edition {v}." for k, v in model.editions.items() if v)
-    note = (
-        f"{kind}; the count enters capped at {model.marker_cap}; risk of a patient with the means: {risks}."
-        f"{editions} Signed {model.sha256[:16]}."
-    )
-    return Table(f"locked_{model.name}", f"Locked: {model.title}", columns, plain_rows(rows), note)
+    said = {"of": model.name, "title": model.title, "kind": kind, "model": model, "risks": risks}
+    return table_of("locked", rows, **said, editions=editions, signature=model.sha256[:16])
 
 
 # The report
@@ -263,7 +232,7 @@ def _analysis(
         Section("cohort", "The cohort", (_flow(cohort, applied), *applied.items)),
         Section("discrimination", "Discrimination", (discrimination_table(found),)),
         Section("calibration", "Calibration", calibration_items(found)),
-        Section("accuracy", "Accuracy", (brier_table(found),) if found.brier else ()),
+        Section("accuracy", "Accuracy", (table_of("brier", found.brier),) if found.brier else ()),
         Section("decision", "Would acting on it help?", decision_items(found)),
         Section("centres", "Centres", centre_items(found) or alone),
         Section("locked", title, applied.last),
@@ -289,7 +258,7 @@ def _flow(cohort: Cohort, applied: _Applied) -> Table:
     reasons = [why for _, why in applied.left]
     rows += [{"reason": why, "n": reasons.count(why)} for why in dict.fromkeys(reasons)]
     rows.append({"reason": "judged", "n": applied.outcome.n})
-    return left_out_table(rows)
+    return table_of("left_out", rows)
 
 
 def _summary(
@@ -336,13 +305,6 @@ def _warnings(applied: _Applied) -> tuple[str, ...]:
 def _methods(outcome: Outcome, applied: _Applied, settings: AnalysisSettings) -> str:
     death = " Death before the event competed with it." if outcome.name in COMPETING else ""
     years = ", ".join(f"{y:g}" for y in applied.years) or "none"
-    return (
-        f"A scheme or model that had been locked before was applied to {outcome.n} patients "
-        f"({counted(outcome.n_events, 'event')} of {outcome.label.lower()}) without refitting any part of "
-        f"it.{death} Discrimination is Harrell's and Uno's C of the ranks or the linear predictor. Absolute "
-        f"risks were judged at {years} years by observed over expected risk, the slope of the complementary "
-        "log-log prediction, a smooth calibration curve, and the Brier score weighted for censoring. Centres "
-        "were pooled by random effects (restricted maximum likelihood, Knapp and Hartung). Intervals are at "
-        f"{settings.confidence:.0%}, from {settings.bootstraps} resamples of patients where they are "
-        f"percentiles; seed {settings.seed}. Research software, not a medical device."
-    )
+    events, endpoint = counted(outcome.n_events, "event"), outcome.label.lower()
+    said = {"outcome": outcome, "events": events, "endpoint": endpoint, "death": death, "years": years}
+    return text_of("validated", settings=settings, **said)

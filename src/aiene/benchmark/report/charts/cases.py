@@ -46,7 +46,7 @@ def boxes(source: Source, name: str) -> Figure | None:
     """
     rows, groups = [], []
     for model in source.segmenters:
-        having = _counted(source.rows_with_failed(model["name"]), name)
+        having = _counted(source.rows_of(model["name"], failed=True), name)
         rows += [(model["name"], case, dice) for case, dice in having]
         points = tuple(dice for _, dice in having)
         groups.append(_Points(model["name"], source.number(model["name"]), points))
@@ -250,7 +250,10 @@ def volumes(source: Source, name: str) -> Figure | None:
     for name_of, points in found.items():
         means, differences = zip(*points, strict=True)
         content = _Agreement(source.number(name_of), means, differences)
-        contents.append((name_of, _told(content), content))
+        told = f"mean {_ml(content.bias)}"
+        if content.limits is not None:
+            told += f" (limits {_ml(content.limits[0])} to {_ml(content.limits[1])})"
+        contents.append((name_of, f"{told} ml", content))
     return Figure(
         f"volumes_{name.lower()}",
         f"Volume of {name}: prediction less truth",
@@ -260,13 +263,6 @@ def volumes(source: Source, name: str) -> Figure | None:
         lambda: panels(contents, _draw_volumes, labels=("mean of both (ml)", "difference (ml)")),
         by_column(("model", "case_id", "truth_ml", "predicted_ml", "mean_ml", "difference_ml"), rows),
     )
-
-
-def _told(content: _Agreement) -> str:
-    told = f"mean {_ml(content.bias)}"
-    if content.limits is not None:
-        told += f" (limits {_ml(content.limits[0])} to {_ml(content.limits[1])})"
-    return f"{told} ml"
 
 
 def _draw_volumes(axes: Axes, content: _Agreement) -> None:

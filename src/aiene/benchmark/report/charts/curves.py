@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from aiene.benchmark.metrics.records import SIZE_CLASSES
+from aiene.benchmark.records import SIZE_CLASSES
 from aiene.benchmark.report.results_reader import TRACKS, Chart, Source
 from aiene.report.document import Figure, by_column
 from aiene.report.formatting import dig, in_words, shown
@@ -46,7 +46,9 @@ def roc(source: Source, track: str) -> Figure | None:
         thresholds = [None, *(dig(figures, "roc", "thresholds") or [])]
         thresholds = thresholds[: len(across)] + [None] * (len(across) - len(thresholds))
         rows += [(model["name"], *point) for point in zip(across, up, thresholds, strict=True)]
-        told = f"AUC {in_words(_area(figures))}"
+        clustered = dig(figures, "auc_clustered")
+        area = clustered if dig(clustered, "value") is not None else dig(figures, "auc")
+        told = f"AUC {in_words(area)}"
         number = source.number(model["name"])
         curves.append(_Curve(model["name"], told, number, tuple(across), tuple(up), _operating(figures)))
     if not curves:
@@ -59,11 +61,6 @@ def roc(source: Source, track: str) -> Figure | None:
         lambda: _draw_curves(curves, across="1 − specificity", last=1, step=False),
         by_column(("model", "false_positive_rate", "true_positive_rate", "threshold"), rows),
     )
-
-
-def _area(figures: Any) -> Any:
-    clustered = dig(figures, "auc_clustered")
-    return clustered if dig(clustered, "value") is not None else dig(figures, "auc")
 
 
 def _operating(figures: Any) -> tuple[float, float] | None:
@@ -111,11 +108,17 @@ def froc(source: Source, _: str = "") -> Figure | None:
     )
 
 
-def _draw_curves(curves: Sequence[_Curve], *, across: str, last: float, step: bool) -> Drawing:
-    height = max(_SIDE, legend_height(len(curves), line=0.55))
-    figure = new_figure(7.4, height + 0.75)
-    axes = place(figure, 0.62, 0.55 + (height - _SIDE), _SIDE, _SIDE)
+def _beside_legend(legend: float, size: tuple[float, float], *, below: float = 0.55) -> tuple[Drawing, Axes]:
+    """A chart of that size (inches) with room at its right for a legend of that height."""
+    height = max(size[1], legend)
+    figure = new_figure(7.4, height + (below + 0.2))
+    axes = place(figure, 0.62, below + (height - size[1]), *size)
     rule(axes)
+    return figure, axes
+
+
+def _draw_curves(curves: Sequence[_Curve], *, across: str, last: float, step: bool) -> Drawing:
+    figure, axes = _beside_legend(legend_height(len(curves), line=0.55), (_SIDE, _SIDE))
     if not step:
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
     axes.set_xlim(0, last)
@@ -201,9 +204,8 @@ class _Bin(NamedTuple):
     n: int
 
 
-class _Content(NamedTuple):
-    number: int
-    bins: tuple[_Bin, ...]
+Bins = tuple[int, tuple[_Bin, ...]]
+"""Of a model by its number."""
 
 
 def calibration(source: Source, track: str) -> Figure | None:
@@ -217,7 +219,7 @@ def calibration(source: Source, track: str) -> Figure | None:
             continue
         slope, intercept = (dig(figures, name, "value") for name in ("slope", "intercept"))
         told = f"slope {shown(slope, 'plain')}, in the large {shown(intercept, 'plain')}"
-        contents.append((model["name"], told, _Content(source.number(model["name"]), full)))
+        contents.append((model["name"], told, (source.number(model["name"]), full)))
         rows += [(model["name"], *one) for one in full]
     if not contents:
         return None
@@ -246,13 +248,14 @@ def _bin(one: dict[str, float]) -> _Bin | None:
     return _Bin(start, stop, float(predicted), float(observed), *ends, int(one.get("n") or 0))
 
 
-def _draw_calibration(axes: Axes, content: _Content) -> None:
-    style = look(content.number)
+def _draw_calibration(axes: Axes, content: Bins) -> None:
+    number, bins = content
+    style = look(number)
     rule(axes)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.0, linestyle=(0, (1, 2)))
-    across = [one.predicted for one in content.bins]
-    up = [one.observed for one in content.bins]
-    spread = [[o.observed - o.low for o in content.bins], [o.high - o.observed for o in content.bins]]
+    across = [one.predicted for one in bins]
+    up = [one.observed for one in bins]
+    spread = [[o.observed - o.low for o in bins], [o.high - o.observed for o in bins]]
     spread = [[max(0.0, x) for x in side] for side in spread]
     axes.errorbar(
         across, up, yerr=spread, color=style.colour, linestyle=style.dashes, marker=style.marker,
@@ -262,7 +265,7 @@ def _draw_calibration(axes: Axes, content: _Content) -> None:
     axes.set_ylim(0, 1.17)
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes.axhline(1.0, color=RULE, linewidth=0.8)
-    for one in content.bins:
+    for one in bins:
         axes.text((one.start + one.stop) / 2, 1.1, str(one.n), fontsize=7, ha="center", va="center")
 
 
@@ -278,20 +281,18 @@ class _Class(NamedTuple):
     high: float
 
 
-class _Line(NamedTuple):
-    model: str
-    number: int
-    classes: dict[str, _Class]
+Line = tuple[str, int, dict[str, _Class]]
+"""A model, its number, and what it found of each class."""
 
 
 def size_classes(source: Source, _: str = "") -> Figure | None:
     """Share of the truth's nodes that each model found, by their short axis."""
-    lines = [_line(source, model) for model in source.run]
-    lines = [line for line in lines if line.classes]
+    found = [(model["name"], source.number(model["name"]), _classes(model)) for model in source.run]
+    lines: list[Line] = [line for line in found if line[2]]
     if not lines:
         return None
-    names = [name for name in SIZE_CLASSES if any(name in line.classes for line in lines)]
-    rows: list[tuple[Any, ...]] = [(line.model, *one) for line in lines for one in line.classes.values()]
+    names = [name for name in SIZE_CLASSES if any(name in classes for *_, classes in lines)]
+    rows: list[tuple[Any, ...]] = [(model, *one) for model, _, classes in lines for one in classes.values()]
     return Figure(
         "sensitivity_by_size",
         "Sensitivity by size of the node",
@@ -302,7 +303,7 @@ def size_classes(source: Source, _: str = "") -> Figure | None:
     )
 
 
-def _line(source: Source, model: dict[str, Any]) -> _Line:
+def _classes(model: dict[str, Any]) -> dict[str, _Class]:
     found: dict[str, _Class] = {}
     for one in dig(model, "detection", "by_size") or []:
         name, nodes = str(one.get("size_class")), int(one.get("n_truth") or 0)
@@ -310,18 +311,15 @@ def _line(source: Source, model: dict[str, Any]) -> _Line:
         if value is not None and nodes:
             ends = (value if end is None else end for end in (low, high))
             found[name] = _Class(name, nodes, value, *ends)
-    return _Line(model["name"], source.number(model["name"]), found)
+    return found
 
 
-def _draw_size_classes(names: Sequence[str], lines: Sequence[_Line]) -> Drawing:
-    height = max(_HEIGHT, legend_height(len(lines)))
-    figure = new_figure(7.4, height + 0.95)
-    axes = place(figure, 0.62, 0.75 + height - _HEIGHT, _WIDTH, _HEIGHT)
-    rule(axes)
+def _draw_size_classes(names: Sequence[str], lines: Sequence[Line]) -> Drawing:
+    figure, axes = _beside_legend(legend_height(len(lines)), (_WIDTH, _HEIGHT), below=0.75)
     middle = (len(lines) - 1) / 2
-    for turn, line in enumerate(lines):
-        style = look(line.number)
-        shown = [(names.index(one.name) + _APART * (turn - middle), one) for one in line.classes.values()]
+    for turn, (model, number, classes) in enumerate(lines):
+        style = look(number)
+        shown = [(names.index(one.name) + _APART * (turn - middle), one) for one in classes.values()]
         axes.errorbar(
             [across for across, _ in shown],
             [one.sensitivity for _, one in shown],
@@ -330,9 +328,9 @@ def _draw_size_classes(names: Sequence[str], lines: Sequence[_Line]) -> Drawing:
                 [max(0.0, one.high - one.sensitivity) for _, one in shown],
             ],
             color=style.colour, linestyle=style.dashes, marker=style.marker, markersize=6, linewidth=1.0,
-            elinewidth=0.9, capsize=2, clip_on=False, label=label(line.model, 30),
+            elinewidth=0.9, capsize=2, clip_on=False, label=label(model, 30),
         )  # fmt: skip
-    nodes = {one.name: one.nodes for line in lines for one in line.classes.values()}
+    nodes = {one.name: one.nodes for *_, classes in lines for one in classes.values()}
     ticks = [f"{name}\n{nodes[name]} {'node' if nodes[name] == 1 else 'nodes'}" for name in names]
     axes.set_xticks(range(len(names)), ticks)
     axes.set_xlim(-0.5, len(names) - 0.5)

@@ -29,26 +29,31 @@ def draw_calibration(content: Mapping[str, Any]) -> Figure:
         axes = place(figure, left * (number + 1) + size * number, 0.6, size, size)
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, label="perfect")
         for which, model in enumerate(panel["models"]):
-            _calibration(axes, model, which)
+            _whiskers(axes, model, which, 0.9)
+            line: dict[str, Any] = {
+                "linestyle": look(which).dashes,
+                "linewidth": 1.1,
+                "label": model["label"],
+            }
+            axes.plot(model["predicted"], model["observed"], **line, markersize=5, **_point(which))
         axes.set_xlim(0, panel["top"])
-        axes.set_ylim(0, panel["top"])
         axes.set_xlabel("Predicted risk")
-        axes.set_ylabel("Observed risk")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        _heading(axes, panel["title"], 1 + 0.64 / size)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelspacing=0.2, borderaxespad=0.1)
+        axes.xaxis.set_major_formatter(_percent)
+        _observed(axes, panel, 1 + 0.64 / size)
     return figure
 
 
-def _calibration(axes: Axes, model: Mapping[str, Any], which: int) -> None:
-    _whiskers(axes, model, which, 0.9)
-    line: dict[str, Any] = {"linestyle": look(which).dashes, "linewidth": 1.1, "label": model["label"]}
-    axes.plot(model["predicted"], model["observed"], **line, markersize=5, **_point(which))
+def _observed(axes: Axes, panel: Mapping[str, Any], height: float) -> None:
+    """Axis of the observed risk, heading and legend of a panel of calibration."""
+    axes.set_ylim(0, panel["top"])
+    axes.set_ylabel("Observed risk")
+    axes.yaxis.set_major_formatter(_percent)
+    axes.text(0, height, panel["title"], transform=axes.transAxes, fontweight="bold", va="bottom")
+    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelspacing=0.2, borderaxespad=0.1)
 
 
-def _heading(axes: Axes, title: str, height: float) -> None:
-    axes.text(0, height, title, transform=axes.transAxes, fontweight="bold", va="bottom")
+def _percent(value: float, _: object) -> str:
+    return f"{100 * value:.0f} %"
 
 
 def _point(which: int) -> dict[str, Any]:
@@ -81,7 +86,7 @@ def draw_decision(content: Mapping[str, Any]) -> Figure:
         axes.plot(x, line["value"], color=style.colour, linestyle=style.dashes, label=line["label"])
     axes.set_xlim(0, content["threshold"][-1])
     axes.set_ylim(content["y_low"], content["y_high"])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel(content["x_label"])
     axes.set_ylabel("Net benefit")
     axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=1, labelspacing=0.2, borderaxespad=0.1)
@@ -149,16 +154,12 @@ def draw_smooth_calibration(content: Mapping[str, Any]) -> Figure:
             below.stairs(shares, edges, linewidth=1, **line)
         for frame in (axes, below):
             frame.set_xlim(0, panel["top"])
-            frame.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        axes.set_ylim(0, panel["top"])
+            frame.xaxis.set_major_formatter(_percent)
         axes.tick_params(labelbottom=False)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-        axes.set_ylabel("Observed risk")
         below.set_yticks([])
         below.spines["left"].set_visible(False)
         below.set_xlabel("Predicted risk and its spread")
-        _heading(axes, panel["title"], 1 + 0.68 / size)
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), labelspacing=0.2, borderaxespad=0.1)
+        _observed(axes, panel, 1 + 0.68 / size)
     return figure
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from aiene.parallel import Job, OnProgress, run_jobs
-from aiene.report.document import Column, Figure, Item, Section, Table, Text
-from aiene.report.formatting import plain_rows
+from aiene.report.document import Figure, Item, Section, Table, Text
 from aiene.results.ownership import Owned
 from aiene.risk.analyse.cohort import LABELS, Cohort, Outcome, numeric, outcome_of, words
 from aiene.risk.analyse.derive.search import FEWEST_EVENTS, FEWEST_IN_GROUP, SMALLEST_SHARE, Derived
@@ -28,7 +27,7 @@ from aiene.risk.analyse.derive.validate import (
     tree_table,
 )
 from aiene.risk.analyse.grouping import CHAPTERS, Grouping, Groupings, Stratum
-from aiene.risk.analyse.records import COUNTS, TEST, AnalysisSettings, Endpoint, Part, Skipped
+from aiene.risk.analyse.records import AnalysisSettings, Endpoint, Part, Skipped, table_of
 from aiene.risk.analyse.survival import survival_part
 from aiene.risk.schemes.scheme import BASE_GROUPS, Base, Scheme, SchemeSource, scheme_bytes
 from aiene.risk.table.endpoints import ALIASES
@@ -155,7 +154,7 @@ def _derived(
     items: tuple[Item, ...] = (
         Text(_said(found, material, train, settings, path)),
         *_order(found, material),
-        _worth(rows, settings),
+        table_of("derived_worth", rows, settings=settings),
         *results[0],
         *curves.items,
         *((_mapping(found, material),) if found.cutoffs else ()),
@@ -179,8 +178,8 @@ def _curves(found: Derived, judged: _Judged, settings: AnalysisSettings) -> Part
     """Curves and tests of the derived groups, and whether they tell patients of one old group apart."""
     if not found.cutoffs:
         return Part((Text("No cut-off was found, so there are no derived groups to draw or to test."),))
-    n_groups = max(found.n_groups, int(judged.ranks.max()) + 1)
-    grouping = Grouping("derived", "derived groups", "", *_labels(n_groups))
+    names = _labels(max(found.n_groups, int(judged.ranks.max()) + 1))
+    grouping = Grouping("derived", "derived groups", "", names, names)
     stratum = Stratum("test", f"All patients, {judged.where}", judged.outcome, judged.ranks, grouping)
     curves = survival_part([stratum], settings)
     row: dict[str, Any] = {"test": "Log-rank of the derived groups within old groups (stratified)"}
@@ -189,13 +188,7 @@ def _curves(found: Derived, judged: _Judged, settings: AnalysisSettings) -> Part
         row |= {"statistic": test.statistic, "df": test.df, "p": test.p}
     except NotEstimableError as error:
         row["reason"] = str(error)
-    columns = (Column("test", "Test"), *TEST, Column("reason", "Remark"))
-    note = (
-        "The unstratified test above also sees what the old groups alone would show; this one sees only what "
-        "the count adds to them."
-    )
-    title = f"What the count adds within old groups, {judged.where}"
-    return curves + Part((Table("derived_within", title, columns, plain_rows([row]), note),))
+    return curves + Part((table_of("derived_within", [row], where=judged.where),))
 
 
 def _order(found: Derived, material: _Material) -> tuple[Text, ...]:
@@ -215,9 +208,8 @@ def _order(found: Derived, material: _Material) -> tuple[Text, ...]:
     return (Text(told, kind="warning"),)
 
 
-def _labels(n: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    names = _NAMES.get(n, tuple(f"group {i + 1}" for i in range(n)))
-    return names, names
+def _labels(n: int) -> tuple[str, ...]:
+    return _NAMES.get(n, tuple(f"group {i + 1}" for i in range(n)))
 
 
 def _unstable(found: Derived, data: Data, train: np.ndarray) -> tuple[str, ...]:
@@ -256,40 +248,14 @@ def _said(
     )
 
 
-def _worth(rows: Sequence[dict[str, Any]], settings: AnalysisSettings) -> Table:
-    columns = (
-        Column("validation", "Validation"),
-        Column("measure", "Measure"),
-        *COUNTS,
-        Column("value", "Value (interval)", "number3", "lower", "upper"),
-        Column("apparent", "Apparent", "number3"),
-        Column("optimism", "Optimism", "number3"),
-        Column("p", "p", "p"),
-        Column("i2", "I²", "percent"),
-    )
-    note = (
-        f"Harrell's C of the ordered groups, ties 0.5; {settings.confidence:.0%} intervals: percentiles of "
-        "resampled patients on a test part or in a centre, Nadeau and Bengio's for cross-validation, Noma's "
-        "for the optimism-corrected values, Knapp and Hartung's for pooled ones. The difference is to the "
-        "old groups with a contradicted order pooled; where no cut-off was found it is 0 without an "
-        "interval. The apparent value is on the patients that chose the cut-offs and must not be reported "
-        f"alone. Seed {settings.seed}."
-    )
-    return Table("derived_worth", "Performance of the derived groups", columns, plain_rows(rows), note)
-
-
 def _mapping(found: Derived, material: _Material) -> Table:
-    names, _ = _labels(found.n_groups)
+    names = _labels(found.n_groups)
     classes = _class_words(found.cutoffs)
     rows = [
         {"base": base, **{f"class{c}": names[found.group[b, c]] for c in range(len(classes))}}
         for b, base in enumerate(material.bases)
     ]
-    columns = (
-        Column("base", "Old group"),
-        *(Column(f"class{c}", f"{w} AI-ENE nodes") for c, w in enumerate(classes)),
-    )
-    return Table("derived_mapping", "The derived scheme", columns, plain_rows(rows))
+    return table_of("derived_mapping", rows, part=tuple(enumerate(classes)))
 
 
 def _class_words(cutoffs: Sequence[int]) -> tuple[str, ...]:
@@ -299,23 +265,8 @@ def _class_words(cutoffs: Sequence[int]) -> tuple[str, ...]:
 
 
 def _space(found: Derived) -> Table:
-    columns = (
-        Column("step", "Step"),
-        Column("candidate", "Candidate"),
-        Column("smallest_n", "Smallest n", "count"),
-        Column("fewest_events", "Fewest events", "count"),
-        Column("log_likelihood", "Log-likelihood", "number"),
-        Column("aic", "AIC", "number"),
-        Column("verdict", "Verdict"),
-    )
-    note = (
-        f"Classes with fewer than {FEWEST_EVENTS} events, groups with fewer than {FEWEST_IN_GROUP}, and "
-        f"either with less than {SMALLEST_SHARE:.0%} of the patients are not fitted. Likelihood of observed "
-        "and expected events (LeBlanc and Crowley). Cut-offs: the lowest AIC beside the old groups in their "
-        "fixed order. Groups: the highest likelihood, unless the old groups as they are have a lower AIC."
-    )
-    rows = plain_rows([t._asdict() for t in found.trials])
-    return Table("derived_search", "The whole search space", columns, rows, note)
+    least = {"fewest": FEWEST_EVENTS, "fewest_in_group": FEWEST_IN_GROUP, "share": SMALLEST_SHARE}
+    return table_of("derived_search", [t._asdict() for t in found.trials], **least)
 
 
 def _write_scheme(
@@ -329,7 +280,7 @@ def _write_scheme(
     """The scheme as a file that `aiene risk stratify` reads; nothing where no cut-off was found."""
     if not found.cutoffs:
         return ""
-    names, _ = _labels(found.n_groups)
+    names = _labels(found.n_groups)
     mapping = {}
     for group in BASE_GROUPS[material.base_name]:
         place = _nearest(group, BASE_GROUPS[material.base_name], material.bases)

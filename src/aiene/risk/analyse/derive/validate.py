@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from aiene.errors import need
-from aiene.report.document import Column, Item, Table, Text
-from aiene.report.formatting import plain_rows
-from aiene.risk.analyse.centres import pooled, validation_centres
+from aiene.report.document import Item, Table, Text
 from aiene.risk.analyse.derive.search import FEWEST_IN_GROUP, SMALLEST_SHARE, Derived, search
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, ends, fields_of, resampling
+from aiene.risk.analyse.records import AnalysisSettings, ends, fields_of, resampling, table_of
+from aiene.stats.centre_models import pooled, validation_centres
 from aiene.stats.concordance import concordance, harrell_c
 from aiene.stats.internal_validation import cross_validate, optimism, permutation_control
 from aiene.stats.records import Interval, NotEstimableError
@@ -150,7 +149,9 @@ def centre_rows(data: Data, center: np.ndarray, settings: AnalysisSettings) -> l
             rows.append({"validation": label, "measure": str(error)})
     for name in NAMES:
         own = [r for r in rows if r["measure"] == name]
-        found = pooled(own, ("value", "lower", "upper"), "plain" if name == GAIN else "logit", settings)
+        found = pooled(
+            own, ("value", "lower", "upper"), "plain" if name == GAIN else "logit", settings.confidence
+        )
         if found is not None:
             row = {"validation": f"Pooled over {found.k} centres (random effects)", "measure": name}
             rows.append(row | fields_of(found, "value", "lower", "upper", "i2"))
@@ -197,21 +198,7 @@ def permuted(data: Data, settings: AnalysisSettings) -> tuple[Item, ...]:
     )
     row: dict[str, Any] = {"measure": "Apparent gain in C" if train is None else "Gain in C on the test part"}
     row |= fields_of(result, "observed", "lower", "upper", "p") | {"verdict": _SIDES[result.side]}
-    note = (
-        f"The count was shuffled {settings.permutations} times within the old groups, and the whole search "
-        f"repeated each time; two-sided p; seed {settings.seed}; {result.n_failed} could not be fitted."
-    )
-    return (Table("derived_permutation", "Permutation control", _PERMUTATION, plain_rows([row]), note),)
-
-
-_PERMUTATION = (
-    Column("measure", "Measure"),
-    Column("observed", "Real count", "number3"),
-    Column("lower", "Shuffled, 2.5 %", "number3"),
-    Column("upper", "Shuffled, 97.5 %", "number3"),
-    Column("p", "p", "p"),
-    Column("verdict", "The real one lies"),
-)
+    return (table_of("derived_permutation", [row], settings=settings, failed=result.n_failed),)
 
 
 MOST_LEAVES = 5
@@ -238,24 +225,13 @@ def tree_table(data: Data, train: np.ndarray, found: Derived, bases: Sequence[st
         row = {"groups": ", ".join(bases[b] for b in levels), "n": int(inside.sum()), "events": events}
         row["nodes"] = f"{low}" if low == high else f"{low} to {high}"
         rows.append(row | {"ratio": events / float(expected[inside].sum())})
-    columns = (
-        Column("groups", "Old groups"),
-        Column("nodes", "AI-ENE nodes"),
-        *COUNTS,
-        Column("ratio", "Events over expected", "number"),
-    )
     judges = ~train if (~train).any() else train
     where = "on the test part" if (~train).any() else "on the same patients, so too high"
     own = data.time[judges], data.event[judges]
     of_tree = harrell_c(*own, rate[leaf[judges]]).c
     of_search = harrell_c(*own, found.assign(data.base[judges], data.count[judges]).astype(float)).c
-    note = (
-        "Poisson splits of events over expected ones (Nelson-Aalen) by scikit-learn, on the patients that "
-        f"chose the cut-offs; leaves hold {SMALLEST_SHARE:.0%} of them, at most {MOST_LEAVES}, their number "
-        "by AIC. A tree may order old groups and counts as the outcome says; the search above keeps the old "
-        f"order. C {where}: tree {of_tree:.3f}, search {of_search:.3f}."
-    )
-    return Table("derived_tree", "Recursive partitioning for comparison", columns, plain_rows(rows), note)
+    said = {"share": SMALLEST_SHARE, "leaves": MOST_LEAVES, "where": where}
+    return table_of("derived_tree", rows, of_tree=of_tree, of_search=of_search, **said)
 
 
 def _grown(data: Data, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from aiene.report.document import Column, Figure, Table
+from aiene.report.document import Figure
 from aiene.report.formatting import NOTHING, interval_text, p_text, plain_rows
-from aiene.risk.analyse.centres import pooled
 from aiene.risk.analyse.charts.forest import draw_forest
 from aiene.risk.analyse.cohort import Outcome, numeric, words
 from aiene.risk.analyse.design import varying
-from aiene.risk.analyse.records import COUNTS, AnalysisSettings, Part, Skipped, effect
+from aiene.risk.analyse.records import AnalysisSettings, Part, Skipped, effect, figure_of, table_of
 from aiene.risk.analyse.regression import (
-    COUNT_MODELS,
     FEWEST_FOR_EFFECT,
     MARKER,
     Sample,
     count_effect,
     cox,
-    too_few,
+    tried,
     with_count,
 )
-from aiene.stats.centre_models import Frailty, cluster_robust_cox, frailty_cox
+from aiene.stats.centre_models import cluster_robust_cox, frailty_cox, pooled
 from aiene.stats.competing_risks import fine_gray
 from aiene.stats.cox_model import nested_lrt
-from aiene.stats.records import Coefficient, NotEstimableError
-
-_COLUMNS = (
-    Column("factor", "Factor"),
-    Column("level", "Subgroup"),
-    *COUNTS,
-    Column("hr", "HR per AI-ENE node (interval)", "number", "lower", "upper"),
-    Column("p", "p", "p"),
-    Column("interaction_p", "p of interaction", "p"),
-    Column("remark", "Remark"),
-)
+from aiene.stats.records import NotEstimableError
 
 
 def subgroups_part(sample: Sample, settings: AnalysisSettings) -> Part:
@@ -55,14 +42,8 @@ def subgroups_part(sample: Sample, settings: AnalysisSettings) -> Part:
         rows += _of_factor(factor, labels, levels, prefix, complete, matrix, settings)
     if complete.competes:
         rows += _subdistribution(table, complete, matrix, settings)
-    note = (
-        "Adjusted for the covariates less the factor itself. A difference between subgroups is read off the "
-        "test of interaction (likelihood ratio of the products of count and levels), not off two p values; "
-        f"the tests are not adjusted for their number. A subgroup needs {FEWEST_FOR_EFFECT} events; with "
-        f"fewer than {FEWEST_FOR_EFFECT} a covariate its hazard ratio is unadjusted."
-    )
-    name = f"subgroups_{complete.name}"
-    return Part((_figure(name, what, rows, settings), Table(name, what, _COLUMNS, plain_rows(rows), note)))
+    said = {"of": complete.name, "what": what, "fewest": FEWEST_FOR_EFFECT, "settings": settings}
+    return Part((_figure(rows, said), table_of("subgroups", rows, **said)))
 
 
 _Factor = tuple[np.ndarray, tuple[str, ...], str]
@@ -144,7 +125,7 @@ def _subdistribution(
     columns = columns[[c for c in columns if c == MARKER or not str(c).startswith("hpv_")]]
     negative = (hpv[known] == "negative").astype(float)
     design = varying(columns.assign(hpv_negative=negative, product=negative * columns[MARKER]))
-    row: dict[str, Any] = {"factor": "Fine-Gray", "n": own.n, "events": own.n_events}
+    row: dict[str, Any] = {"factor": "Fine-Gray", **own.counts}
     row["level"] = "sHR if HPV-negative / sHR if HPV-positive"
     try:
         found = fine_gray(own.time, own.state, design, confidence=settings.confidence).rows[-1]
@@ -154,7 +135,7 @@ def _subdistribution(
     return [row | {"remark": "ratio of subdistribution hazard ratios, Wald test"}]
 
 
-def _figure(name: str, what: str, rows: Sequence[Mapping[str, Any]], settings: AnalysisSettings) -> Figure:
+def _figure(rows: Sequence[Mapping[str, Any]], said: dict[str, Any]) -> Figure:
     shown: list[dict[str, Any]] = []
     for row in rows:
         if row["factor"] == "Fine-Gray":
@@ -177,12 +158,7 @@ def _figure(name: str, what: str, rows: Sequence[Mapping[str, Any]], settings: A
     }
     keys = {"subgroup": "label", "hr": "value", "lower": "low", "upper": "high"}
     data = {name: [row[key] for row in shown] for name, key in keys.items()}
-    legend = (
-        f"{what}: adjusted hazard ratio per AI-ENE node in subgroups of the complete cases, "
-        f"{settings.confidence:.0%} Wald intervals; p of the likelihood-ratio test of interaction beside the "
-        "first subgroup of each factor."
-    )
-    return Figure(name, what, legend, partial(draw_forest, content), data, wide=True)
+    return figure_of("subgroups", draw_forest, content, data, wide=True, **said)
 
 
 # The effect of the count where there are several centres
@@ -200,46 +176,34 @@ def centre_part(sample: Sample, settings: AnalysisSettings) -> Part:
     others = varying(design.matrix.loc[known].reset_index(drop=True))
     others = others[[c for c in others if not str(c).startswith("center_")]]
     matrix = with_count(others, count[known])
-    rows = [
-        _tried_model(name, outcome, model)
-        for name, model in _centre_models(outcome, matrix, centre, settings)
-    ]
+    rows = [tried(name, outcome, cells) for name, cells in _centre_models(outcome, matrix, centre, settings)]
     rows += _by_centre(outcome, matrix, centre, settings)
-    note = (
-        f"Adjusted for the covariates; patients of {len(set(centre))} centres. Robust: Lin and Wei, centres "
-        "as clusters; with few centres its error is too small. Frailty: a normal random effect of each "
-        f"centre on the log hazard. A centre needs {FEWEST_FOR_EFFECT} events; where they are too few for "
-        "the covariates, its hazard ratio is unadjusted. Pooled: random effects (restricted maximum "
-        "likelihood, Knapp and Hartung)."
-    )
-    return Part((Table(f"centre_effect_{complete.name}", what, COUNT_MODELS, plain_rows(rows), note),))
+    said = {"of": complete.name, "what": what, "centres": len(set(centre)), "fewest": FEWEST_FOR_EFFECT}
+    return Part((table_of("centre_effect", rows, **said),))
 
 
 def _centre_models(
     outcome: Outcome, matrix: pd.DataFrame, centre: np.ndarray, settings: AnalysisSettings
-) -> list[tuple[str, Callable[[], Coefficient | Frailty]]]:
+) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
     of, level = (outcome.time, outcome.event), settings.confidence
     fixed = pd.get_dummies(pd.Series(centre), prefix="center", drop_first=True, dtype=float)
     joined = pd.concat([matrix, fixed], axis=1)
     stratified = "Baseline of each centre (stratified)"
+
+    def frailty() -> dict[str, Any]:
+        found = frailty_cox(*of, matrix, centre, confidence=level)
+        return effect(found.rows[0]) | {"remark": f"variance of the centres {found.variance:.3f}"}
+
     return [
-        ("Centres not respected", lambda: cox(*of, matrix, confidence=level).rows[0]),
-        ("Centre as covariate", lambda: cox(*of, joined, confidence=level).rows[0]),
-        (stratified, lambda: cox(*of, matrix, strata=centre, confidence=level).rows[0]),
-        ("Cluster-robust errors", lambda: cluster_robust_cox(*of, matrix, centre, confidence=level)[0]),
-        ("Frailty of centres", lambda: frailty_cox(*of, matrix, centre, confidence=level)),
+        ("Centres not respected", lambda: effect(cox(*of, matrix, confidence=level).rows[0])),
+        ("Centre as covariate", lambda: effect(cox(*of, joined, confidence=level).rows[0])),
+        (stratified, lambda: effect(cox(*of, matrix, strata=centre, confidence=level).rows[0])),
+        (
+            "Cluster-robust errors",
+            lambda: effect(cluster_robust_cox(*of, matrix, centre, confidence=level)[0]),
+        ),
+        ("Frailty of centres", frailty),
     ]
-
-
-def _tried_model(name: str, outcome: Outcome, model: Callable[[], Coefficient | Frailty]) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": name, "n": outcome.n, "events": outcome.n_events}
-    try:
-        found = model()
-    except (NotEstimableError, np.linalg.LinAlgError) as error:
-        return row | {"remark": too_few(error)}
-    if isinstance(found, Coefficient):
-        return row | effect(found)
-    return row | effect(found.rows[0]) | {"remark": f"variance of the centres {found.variance:.3f}"}
 
 
 def _by_centre(
@@ -250,7 +214,7 @@ def _by_centre(
         inside = centre == name
         own = matrix.loc[inside].reset_index(drop=True)
         rows.append({"model": f"Centre {name}", **count_effect(outcome.take(inside), own, settings)})
-    found = pooled([r for r in rows if "hr" in r], ("hr", "lower", "upper"), "log", settings)
+    found = pooled([r for r in rows if "hr" in r], ("hr", "lower", "upper"), "log", settings.confidence)
     if found is not None:
         told = f"I² {found.i2:.0%}, Cochran's Q p = {found.q_p:.2g}"
         if np.isfinite(found.expected_low):
@@ -274,4 +238,4 @@ def _interaction_with_centres(outcome: Outcome, matrix: pd.DataFrame, centre: np
     except NotEstimableError as error:
         return row | {"remark": str(error)}
     told = f"likelihood ratio {test.statistic:.2f}, df {test.df}, baseline of each centre"
-    return row | {"n": outcome.n, "events": outcome.n_events, "p": test.p, "remark": told}
+    return row | {**outcome.counts, "p": test.p, "remark": told}

@@ -1,16 +1,23 @@
-"""Implicit shapes in canonical anatomy, and the pose that takes points of a scan there.
+"""A person without nodes: solid shapes with HU in canonical anatomy, and the pose that takes a scan there.
 
-Each shape gives an approximate signed distance (mm, negative inside) at canonical points. Canonical axes
-are x to the patient's left, y to the back and z to the head, in mm; the origin lies in front of the third
-cervical vertebra at the height of the chin. The distances are first-order (function value over the length of
-its gradient), which is exact at the surface: enough for partial volume and soft edges.
+Positions and sizes are in `anatomy.toml`, read off the average proportions of adult planning CTs, and are
+varied by a random generator. Enhancement is mostly that of a contrast CT in the venous phase (vessels 100 to
+185 HU, glands 60 to 110, muscle 60), in some persons that of a CT without contrast medium.
+
+Each shape gives an approximate signed distance (mm, negative inside) at canonical points: x to the patient's
+left, y to the back and z to the head, in mm; the origin lies in front of the third cervical vertebra at the
+height of the chin. The distances are first-order (function value over the length of its gradient), which is
+exact at the surface: enough for partial volume and soft edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,20 +32,6 @@ Hu = float | Callable[[Field, Field], Field]
 Layer = Literal["soft", "hard"]
 VERTEBRA_MM = 17.0
 """Height of a cervical vertebra with its disc."""
-
-SPINE = (
-    (-260, 0, 60, 17, 15),
-    (-175, 0, 50, 16, 14),
-    (-100, 0, 39, 14, 11),
-    (-75, 0, 26, 12, 9),
-    (-50, 0, 14, 10.5, 8.5),
-    (-25, 0, 7, 10, 8),
-    (0, 0, 2, 9.5, 8),
-    (25, 0, -3, 9, 8),
-    (60, 0, -3, 7, 7),
-    (72, 0, -2, 5, 5),
-)
-"""Rows (z, x, y, half-width, half-depth) in mm of the vertebral bodies."""
 
 
 def _scale(rng: np.random.Generator, amount: float) -> float:
@@ -285,18 +278,7 @@ class Tissue:
     edge_mm: float = 1.0
 
 
-def beside_spine(dx: float, dy: float, a: float, b: float, low: float, high: float) -> Column:
-    """A column that follows the spine at an offset."""
-    rows = np.array(SPINE)
-    heights = [h for h in rows[:, 0] if low < h < high]
-    knots = []
-    for h in (low, *heights, high):
-        y = float(np.interp(h, rows[:, 0], rows[:, 2]))
-        knots.append((h, dx, y + dy, a, b))
-    return Column(tuple(knots))
-
-
-def segmented(bone: float, gap: float, share: float) -> Callable[[Field, Field], Field]:
+def _segmented(bone: float, gap: float, share: float) -> Callable[[Field, Field], Field]:
     """Bone interrupted by discs: HU by canonical z."""
     edge = np.float32(np.cos(np.pi * share))
 
@@ -310,7 +292,7 @@ def segmented(bone: float, gap: float, share: float) -> Callable[[Field, Field],
     return hu
 
 
-def shell(outer: float, inner: float, thickness: float) -> Callable[[Field, Field], Field]:
+def _shell(outer: float, inner: float, thickness: float) -> Callable[[Field, Field], Field]:
     """Dense within `thickness` mm of the surface, `inner` HU deeper."""
 
     def hu(distance: Field, _z: Field) -> Field:
@@ -321,12 +303,174 @@ def shell(outer: float, inner: float, thickness: float) -> Callable[[Field, Fiel
     return hu
 
 
-def pairs(tissues: Iterable[Tissue]) -> list[Tissue]:
-    """Left ones, each followed by its mirror image."""
-    both = []
-    for t in tissues:
-        both += [t, Tissue(t.shape.mirrored(), t.hu, t.layer, t.edge_mm)]
-    return both
+def _lung(distance: Field, z: Field) -> Field:
+    """Lung, with ribs in its outermost 7 mm."""
+    rib = np.clip(np.cos(z * np.float32(2 * np.pi / 24)) * 4 - 1.2, 0, 1) * np.clip((distance + 7) / 2, 0, 1)
+    wall = np.clip((distance + 7) / 2, 0, 1)
+    value: Field = (-830 * (1 - wall) + wall * (40 + 420 * rib)).astype(np.float32)
+    return value
+
+
+# The person: tissues of the table, and those that are drawn
+
+
+@cache
+def _table() -> dict[str, Any]:
+    text = (resources.files("aiene.phantom") / "anatomy.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def _shape(row: Mapping[str, Any]) -> Shape:
+    """The shape of a row; see the head of `anatomy.toml`."""
+    if "ellipsoid" in row:
+        x, y, z, *radii = row["ellipsoid"]
+        return Ellipsoid((x, y, z), tuple(radii), row.get("tilt", 0.0))
+    if "arch" in row:
+        x, y, z, a, b, *wall = row["arch"]
+        return Arch((x, y, z), (a, b), *wall)
+    if "chain" in row:
+        return Chain(tuple(map(tuple, row["chain"])))
+    if "beside_spine" in row:
+        return _beside_spine(*row["beside_spine"])
+    knots = _table()["spine"] if row["column"] == "spine" else row["column"]
+    return Column(tuple(map(tuple, knots)), **{k: row[k] for k in ("angle", "power", "egg") if k in row})
+
+
+def _beside_spine(dx: float, dy: float, a: float, b: float, low: float, high: float) -> Column:
+    """A column that follows the spine at an offset."""
+    rows = np.array(_table()["spine"])
+    heights = [low, *(float(h) for h in rows[:, 0] if low < h < high), high]
+    return Column(tuple((h, dx, float(np.interp(h, rows[:, 0], rows[:, 2])) + dy, a, b) for h in heights))
+
+
+_FILLINGS: dict[str, Callable[..., Callable[[Field, Field], Field]]] = {
+    "segmented": _segmented,
+    "shell": _shell,
+}
+
+
+def _tissues(group: str, layer: Layer) -> list[Tissue]:
+    """Those of the middle, then the left ones, each followed by its mirror image."""
+    found = []
+    for place in ("middle", "both"):
+        for row in _table()[group].get(place, ()):
+            hu = row["hu"]
+            if isinstance(hu, dict):
+                ((name, numbers),) = hu.items()
+                hu = _FILLINGS[name](*numbers)
+            tissue = Tissue(_shape(row), _lung if hu == "lung" else hu, layer, row.get("edge_mm", 1.0))
+            found += (
+                [tissue] if place == "middle" else [tissue, replace(tissue, shape=tissue.shape.mirrored())]
+            )
+    return found
+
+
+def _vessels(rng: np.random.Generator, enhancement: float) -> list[Tissue]:
+    """Both sides, then the heart; the jugular veins' widths are drawn for each side."""
+    table = _table()["vessels"]
+    hu = {
+        blood: float(45 + enhancement * rng.uniform(*span))
+        for blood, span in (("artery", (80, 140)), ("vein", (70, 130)))
+    }
+    found = []
+    for side in (1, -1):
+        wide = float(rng.uniform(0.75, 1.45))  # one jugular vein is often much wider
+        for row in table["both"]:
+            shape = _shape(row)
+            if isinstance(shape, Column) and "jugular" in row:
+                shape = replace(shape, knots=tuple((*k[:3], k[3] * wide, k[4] * wide) for k in shape.knots))
+            found.append(Tissue(shape if side == 1 else shape.mirrored(), hu[row["blood"]]))
+    return [*found, *(Tissue(_shape(row), hu[row["blood"]]) for row in table["middle"])]
+
+
+def _strands(rng: np.random.Generator) -> list[Tissue]:
+    """Thin muscles and small vessels that run anywhere in the neck: long, so no nodes."""
+    found = []
+    for _ in range(int(rng.integers(4, 13))):
+        side = float(rng.choice([-1, 1]))
+        x, y, z = side * rng.uniform(22, 56), rng.uniform(-45, 45), rng.uniform(-75, 45)
+        way = rng.normal(size=3) * (0.5, 0.8, 1.0)
+        dx, dy, dz = way / np.linalg.norm(way) * rng.uniform(14, 32)
+        r = float(rng.uniform(1.2, 4.0))
+        rod = Chain(((x - dx, y - dy, z - dz, r), (x, y, z, r * 1.2), (x + dx, y + dy * 0.6, z + dz, r)))
+        found.append(Tissue(rod, float(rng.choice([rng.uniform(45, 65), rng.uniform(90, 170)]))))
+    return found
+
+
+def _small_nodes(rng: np.random.Generator) -> list[Tissue]:
+    """Normal nodes of 3 to 7 mm along the jugular chain and in the posterior triangle: never labelled."""
+    found = []
+    for _ in range(int(rng.integers(6, 18))):
+        z = float(rng.uniform(-75, 45))
+        posterior = rng.random() < 0.35
+        x = float(rng.normal(46 if posterior else 42, 3)) * float(rng.choice([-1, 1]))
+        y = float(rng.normal(24 if posterior else -4, 6))
+        size = float(rng.uniform(1.3, 2.4))
+        shape = Ellipsoid(
+            (x, y, z), (size, size * float(rng.uniform(1, 1.4)), size * float(rng.uniform(1, 2)))
+        )
+        found.append(Tissue(shape, float(rng.uniform(60, 100))))
+    return found
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A person without nodes.
+
+    Parameters
+    ----------
+    body : outlines whose union is the skin.
+    brain : the inside of the skull.
+    fat_mm : thickness of the fat under the skin.
+    fat_hu : its HU.
+    enhancement : 0 is a CT without contrast medium, 1 a strong one.
+    tissues : in the order of painting.
+    """
+
+    body: tuple[Shape, ...]
+    brain: Shape
+    fat_mm: float
+    fat_hu: float
+    enhancement: float
+    tissues: tuple[Tissue, ...]
+
+
+def build_anatomy(rng: np.random.Generator, variation: float) -> Anatomy:
+    """A person, drawn at random.
+
+    Parameters
+    ----------
+    rng : drawn from in a fixed order, so that one seed is one person.
+    variation : 0 is the average person, 1 the usual spread of sizes, positions and HU.
+    """
+    enhancement = float(rng.uniform(0.6, 1.0) if rng.random() < 0.85 else rng.uniform(0.0, 0.3))
+    soft = [
+        *(*_tissues("muscles", "soft"), *_strands(rng), *_tissues("viscera", "soft")),
+        *(*_vessels(rng, enhancement), *_small_nodes(rng)),
+    ]
+    tissues = [_varied(t, rng, variation) for t in soft]
+    hard = [tissue for name in ("ventricles", "bones", "air_spaces") for tissue in _tissues(name, "hard")]
+    tissues += [_varied(tissue, rng, 0.4 * variation) for tissue in hard]
+    return Anatomy(
+        body=tuple(_shape(_table()[name]) for name in ("head", "neck", "trunk")),
+        brain=_shape(_table()["brain"]),
+        fat_mm=float(np.clip(4.0 + 2.0 * variation * rng.normal(), 1.5, 9.0)),
+        fat_hu=float(np.clip(-95 + 9 * variation * rng.normal(), -115, -70)),
+        enhancement=enhancement,
+        tissues=tuple(tissues),
+    )
+
+
+def _varied(tissue: Tissue, rng: np.random.Generator, amount: float) -> Tissue:
+    shape = tissue.shape.varied(rng, amount)
+    shift = float(5 * amount * rng.normal())
+    hu = tissue.hu
+    if not callable(hu) and -200 < hu < 300:
+        hu = hu + shift
+    return replace(tissue, shape=shape, hu=hu)
+
+
+# The pose
 
 
 Points = npt.NDArray[np.float64]
