@@ -2,11 +2,13 @@
 
     OMP_NUM_THREADS=1 python -m tools.measurements.engines_tried ../shared/data/openkbp [--crops N]
                              [--repeats N]
+    python -m tools.measurements.engines_tried --layers
 
 Needs `pip install onnx onnxscript onnxruntime openvino nncf` for all of them; an engine that cannot run is
 told with the reason. Times are processor seconds of one core, the least of the repeats, in turn; labels are
 those of one pass without mirroring. int8 is calibrated on as many other crops. Writes
-`results/engines_tried.json`, which `docs/decisions/0009-engines.md` quotes.
+`results/engines_tried.json`, which `docs/decisions/0009-engines.md` quotes. `--layers` tells where OpenVINO's
+float32 loses digits: the error of single layers against float64, on a tensor of a whole crop.
 """
 
 from __future__ import annotations
@@ -46,11 +48,15 @@ Make = Callable[[nn.Module, Sequence[torch.Tensor]], Pass]
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--layers", action="store_true")
     parser.add_argument("--crops", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
     words = parser.parse_args()
     torch.set_num_threads(1)
+    if words.layers or words.folder is None:
+        layers()
+        return
     keep_freed_memory()
     bundle = find_bundle("default")
     segmenter = load_networks(bundle, torch.device("cpu"), own_masks=False).segmenter
@@ -87,6 +93,24 @@ def main() -> None:
         }
     RESULTS.write_text(json.dumps({"bundle": bundle.sha256, "engines": told}, indent=1) + "\n")
     print(json.dumps(told, indent=1))
+
+
+def layers() -> None:
+    """Root mean square error, as a share of the values, of a convolution and of an instance norm."""
+    openvino: Any = import_module("openvino")
+    torch.manual_seed(0)
+    sparse = torch.rand(1, 8, 64, 160, 160)
+    sparse = torch.where(sparse > 0.97, sparse, 0.0)
+    for name, layer in {"convolution": nn.Conv3d(8, 8, 3, padding=1), "norm": nn.InstanceNorm3d(8)}.items():
+        with torch.no_grad():
+            true = copy.deepcopy(layer).double()(sparse.double())
+            ours = layer(sparse)
+        model = openvino.convert_model(layer, example_input=sparse)
+        run = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        theirs = torch.from_numpy(np.asarray(run(sparse.numpy())[0]))
+        for engine, found in (("torch", ours), ("openvino", theirs)):
+            error = (found.double() - true).square().mean().sqrt() / true.square().mean().sqrt()
+            print(f"{name}, {engine} float32: {float(error):.1e}")
 
 
 def crops_of(folder: Path, count: int) -> Iterator[torch.Tensor]:
