@@ -48,6 +48,7 @@ def _call(*words: str) -> Any:
     return CliRunner().invoke(app, list(words))
 
 
+@pytest.mark.slow
 def test_several_words_after_one_option_are_all_taken(here: list[str], tmp_path: Path) -> None:
     done = _call("--predictions", f"one={tmp_path / 'one'}", f"two={tmp_path / 'two'}", *here)
     assert done.exit_code == 0, done.output
@@ -147,6 +148,7 @@ def test_a_run_is_added_to_a_leaderboard(here: list[str], tmp_path: Path) -> Non
     assert entry.n_cases == 3
 
 
+@pytest.mark.slow
 def test_the_published_words_do_the_same(
     here: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,7 @@ def exported(tmp_path: Path, request: pytest.FixtureRequest) -> Exported:
     return Exported(run, tmp_path / "images", tmp_path / "masks", tmp_path / "segs", case_id)
 
 
+@pytest.mark.slow
 def test_our_own_export_comes_back_voxel_for_voxel(exported: Exported) -> None:
     answer = exported.answer()
     np.testing.assert_array_equal(answer.labels.array, exported.run.labels)
@@ -70,6 +71,7 @@ def test_our_own_export_comes_back_voxel_for_voxel(exported: Exported) -> None:
     assert (len(np.unique(answer.nodes.array)), answer.warnings) == (3, ())
 
 
+@pytest.mark.slow
 def test_a_benchmark_of_our_own_export_has_a_dice_of_1(exported: Exported, tmp_path: Path) -> None:
     assert kind_of_folder(exported.segs) == "dicom-seg"
     config = BenchmarkConfig.model_validate(
@@ -88,6 +90,7 @@ def test_a_benchmark_of_our_own_export_has_a_dice_of_1(exported: Exported, tmp_p
     assert (model["name"], model["kind"]) == ("seg", "dicom-seg")
 
 
+@pytest.mark.slow
 def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configuration(
     exported: Exported,
 ) -> None:
@@ -110,6 +113,7 @@ def test_a_segment_of_a_foreign_tool_is_known_by_its_label_or_by_the_configurati
     assert not (left_out.labels.array == 1).any()
 
 
+@pytest.mark.slow
 def test_what_lies_on_other_voxels_is_refused(exported: Exported) -> None:
     away = replace(exported.run.native, origin=tuple(v + 0.7 for v in exported.run.native.origin))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="does not match the CT's voxels"):
@@ -119,6 +123,7 @@ def test_what_lies_on_other_voxels_is_refused(exported: Exported) -> None:
         exported.answer(like=small)
 
 
+@pytest.mark.slow
 def test_a_case_without_segmentation_and_a_damaged_one_are_told(exported: Exported) -> None:
     content = exported.seg.read_bytes()
     exported.seg.write_bytes(content[: len(content) // 2])
@@ -129,6 +134,7 @@ def test_a_case_without_segmentation_and_a_damaged_one_are_told(exported: Export
         exported.answer()
 
 
+@pytest.mark.slow
 def test_a_folder_with_label_maps_stays_one_of_label_maps(exported: Exported) -> None:
     assert kind_of_folder(exported.masks) == kind_of_folder(exported.run.out) == "predictions"
     assert kind_of_folder(exported.masks / "nowhere") == "predictions"

@@ -300,6 +300,7 @@ SIGNS = st.tuples(*[st.sampled_from([-1.0, 1.0])] * 3)
 
 @given(axes=AXES, signs=SIGNS)
 @settings(max_examples=48)
+@pytest.mark.slow
 def test_slices_are_axial_whatever_the_grid_and_come_back_voxel_by_voxel(axes: Any, signs: Any) -> None:
     direction = tuple(tuple(sign * v for v in axis) for axis, sign in zip(axes, signs, strict=True))
     grid = Grid((3, 4, 5), (3.0, 2.0, 1.0), (7.0, 8.0, 9.0), direction)  # type: ignore[arg-type]
@@ -340,6 +341,7 @@ def test_beyond_the_ct_there_is_air() -> None:
     assert patch[1][0, 0, 0] == -1024
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_are_told_once_and_not_case_by_case(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -153,6 +153,7 @@ WAYS: dict[str, tuple[Any, Callable[[str], bool]]] = {
 @pytest.mark.parametrize("way", WAYS)
 @FEW
 @given(seed=SEEDS, place=st.integers(0, CASES - 1))
+@pytest.mark.slow
 def test_a_worse_case_never_makes_a_figure_better(way: str, seed: int, place: int) -> None:
     spoil, names = WAYS[way]
     cohort, said = _cohort(seed, "a")
@@ -171,6 +172,7 @@ _GRADES = {"worse": 0, "no difference shown": 1, "better": 2}
 
 @FEW
 @given(seed=SEEDS, place=st.integers(0, CASES - 1))
+@pytest.mark.slow
 def test_a_case_left_out_never_makes_a_rank_or_verdict_better(seed: int, place: int) -> None:
     cohort, said = _cohort(seed)
     before = _compared(cohort, said)
@@ -192,6 +194,7 @@ def test_a_case_left_out_never_makes_a_rank_or_verdict_better(seed: int, place: 
 
 @FEW
 @given(seed=SEEDS, place=st.integers(0, CASES - 1))
+@pytest.mark.slow
 def test_leaving_a_case_out_is_never_better_than_an_empty_prediction(seed: int, place: int) -> None:
     cohort, said = _cohort(seed, "a")
     truth = cohort[place]
@@ -225,6 +228,7 @@ def _pairs(found: dict[str, Any], names: set[str]) -> list[dict[str, Any]]:
 
 @FEW
 @given(seed=SEEDS, lost=st.sets(st.integers(0, CASES - 1)))
+@pytest.mark.slow
 def test_a_further_model_and_its_failing_change_nothing_for_the_others(seed: int, lost: set[int]) -> None:
     cohort, said = _cohort(seed)
     two = _pairs(_compared(cohort, {name: said[name] for name in "ab"}), {"a", "b"})
@@ -239,6 +243,7 @@ def test_a_further_model_and_its_failing_change_nothing_for_the_others(seed: int
 
 @FEW
 @given(seed=SEEDS, lost=st.sets(st.integers(0, CASES - 1), max_size=4))
+@pytest.mark.slow
 def test_two_copies_tie_in_everything(seed: int, lost: set[int]) -> None:
     cohort, said = _cohort(seed, "ab")
     for place in lost:
@@ -263,6 +268,7 @@ def test_two_copies_tie_in_everything(seed: int, lost: set[int]) -> None:
 
 @FEW
 @given(seed=SEEDS)
+@pytest.mark.slow
 def test_nothing_is_better_than_nothing_where_there_is_nothing(seed: int) -> None:
     cohort, said = _cohort(seed, "a")
     truth = replace(cohort[0], voxels={"GTVp": 0, "GTVn": 0}, nodes=())
@@ -282,6 +288,7 @@ def test_both_empty_counts_as_right_by_every_metric() -> None:
         assert nothing.cohort_value(name) == right
 
 
+@pytest.mark.slow
 def test_false_mass_in_every_node_free_neck_does_not_win() -> None:
     """The fault that was reported: 0.50 against 0.998 was "better", since the empty cases were dropped."""
     random = np.random.default_rng(0)
@@ -332,6 +339,7 @@ def test_where_all_necks_are_free_of_nodes_false_ones_still_count() -> None:
 # --- the primary endpoint and its margin ---
 
 
+@pytest.mark.slow
 def test_the_primary_endpoint_comes_first_and_is_corrected_by_itself() -> None:
     cohort, said = _cohort(5)
     for name in ("node_sensitivity", "froc", "auc_end_to_end", "auc_on_truth", "hd95_mm_GTVn"):

@@ -241,6 +241,7 @@ def test_writers_side_by_side_lose_nothing(tmp_path: Path) -> None:
     assert len(read_entries(path)) == 24
 
 
+@pytest.mark.slow
 def test_a_writer_waits_for_another_in_the_midst_of_writing(board: Path) -> None:
     with closing(sqlite3.connect(board, isolation_level=None, timeout=1)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -397,6 +398,7 @@ _JSON = st.recursive(
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from([*GOOD, "extra"]), _JSON, max_size=4))
+@pytest.mark.slow
 def test_whatever_an_entry_holds_it_is_an_entry_or_one_sentence(changes: dict[str, Any]) -> None:
     try:
         entry = entry_from_json({**GOOD, **changes})

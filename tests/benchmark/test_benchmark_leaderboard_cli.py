@@ -64,6 +64,7 @@ def test_the_board_is_found_by_the_environment(board: Path, monkeypatch: pytest.
     assert "good [v2]" in RUN.invoke(app, []).stdout
 
 
+@pytest.mark.slow
 def test_without_a_board_the_use_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIENE_LEADERBOARD", raising=False)
     result = RUN.invoke(app, [])

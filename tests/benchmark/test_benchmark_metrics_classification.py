@@ -283,6 +283,7 @@ def test_a_threshold_that_is_no_number_is_a_reason() -> None:
 @given(
     st.lists(st.tuples(st.booleans(), st.floats(0, 1, width=16)), min_size=1, max_size=25),
 )
+@pytest.mark.slow
 def test_whatever_comes_in_no_nan_comes_out(rows: list[tuple[bool, float]]) -> None:
     labels, probabilities = zip(*rows, strict=True)
     found = classification(labels, probabilities, thresholds=(0.3, 0.5), resamples=20)

@@ -92,6 +92,7 @@ def test_surface_dice_is_that_of_the_package_surface_distance(
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.slow
 def test_distances_are_those_of_every_face_voxel_to_every_other(seed: int, spacing: Spacing) -> None:
     truth, found = _pair(seed)
     one, two = _faces(truth) * spacing, _faces(found) * spacing
@@ -142,6 +143,7 @@ def test_the_convention_of_hd95_differs_from_that_of_surface_distance(surface_di
     axes=st.permutations((0, 1, 2)),
     scale=st.floats(0.3, 4),
 )
+@pytest.mark.slow
 def test_metrics_move_with_the_patient(
     seed: int, shift: tuple[int, int, int], axes: tuple[int, int, int], scale: float
 ) -> None:

@@ -121,6 +121,7 @@ def _numbers(value: Any) -> Iterator[float]:
         yield float(value)
 
 
+@pytest.mark.slow
 def test_every_number_in_a_table_is_in_the_summary(page: Page, done: Path) -> None:
     known = set(_numbers(json.loads(build.summary_file(done).read_text(encoding="utf-8"))))
     assert len(page.numbers) > 300
@@ -256,6 +257,7 @@ def test_without_labels_of_ene_it_says_so(out: Path, undrawn: None) -> None:
     assert "roc_on_truth" not in html
 
 
+@pytest.mark.slow
 def test_one_case_gives_a_report_that_says_what_that_means(tmp_path: Path) -> None:
     out = build.finished(tmp_path, ["only"], ("perfect", "empty"))
     html = _html(write_report(out).parent)
@@ -306,6 +308,7 @@ def test_all_cases_failed_gives_a_report_of_reasons(out: Path) -> None:
     assert "it is cut off." in html
 
 
+@pytest.mark.slow
 def test_lost_masks_and_cts_are_said(out: Path) -> None:
     (out / "work" / "models" / "perfect" / "case_0.labels.nii.gz").unlink()
     listed = json.loads((out / "work" / "cases.json").read_text(encoding="utf-8"))
@@ -322,6 +325,7 @@ def test_damaged_masks_are_said(out: Path, undrawn: None) -> None:
     assert "case_0.labels.nii.gz: " in _html(write_report(out).parent)
 
 
+@pytest.mark.slow
 def test_a_lost_csv_is_said(out: Path, undrawn: None) -> None:
     (out / f"benchmark_results_{build.STAMP}.csv").unlink()
     html = _html(write_report(out).parent)
@@ -376,6 +380,7 @@ def test_figures_that_are_missing_are_dashes_with_their_reason(out: Path, undraw
     assert "Dice GTVn of perfect, empty: for want of cases." in _html(write_report(out).parent)
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_is_one_sentence(out: Path) -> None:
     (out / f"benchmark_charts_{build.STAMP}").write_text("in the way", encoding="utf-8")
     with pytest.raises(OutputError, match="in the way"):

@@ -130,6 +130,7 @@ def _shared(one: Any, other: Any) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.slow
 def test_no_words_lie_over_each_other_and_none_are_cut_off(source: Source, name: str) -> None:
     from matplotlib.text import Text
 
@@ -151,6 +152,7 @@ def test_no_words_lie_over_each_other_and_none_are_cut_off(source: Source, name:
 
 
 @pytest.mark.parametrize("name", sorted(CHARTS.keys() - {"ranks"}))
+@pytest.mark.slow
 def test_axes_begin_at_zero(source: Source, name: str) -> None:
     for axes in _drawn(CHARTS[name](source)).axes:
         assert axes.get_xlim()[0] == 0
@@ -177,6 +179,7 @@ def test_without_data_there_is_no_chart(source: Source, name: str) -> None:
     assert CHARTS[name](replace(source, summary={**source.summary, "models": bare}, rows=())) is None
 
 
+@pytest.mark.slow
 def test_the_limits_of_agreement_are_those_of_bland_and_altman(source: Source) -> None:
     chart = volumes(source, "GTVn")
     assert chart is not None

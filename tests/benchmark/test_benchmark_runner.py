@@ -86,6 +86,7 @@ def _without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if "seconds" not in k and "peak" not in k} for row in rows]
 
 
+@pytest.mark.slow
 def test_perfect_and_shifted_predictions_give_the_values_computed_by_hand(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_second_run_in_the_same_folder_is_refused_while_the_first_works(
     assert _run(config, tmp_path / "out").exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_same_model_twice_is_never_called_a_difference(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_results_do_not_depend_on_jobs_and_an_ended_run_goes_on(
             assert one[name] == two[name], name
 
 
+@pytest.mark.slow
 def test_an_encoder_is_judged_by_patient_wise_cross_validation(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -195,6 +198,7 @@ def test_an_encoder_is_judged_by_patient_wise_cross_validation(
     assert one["flops"] > 0
 
 
+@pytest.mark.slow
 def test_a_promptable_model_can_be_prompted_by_what_a_bundle_found_only_if_there_is_one(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -274,6 +278,7 @@ def test_found_nodes_are_listed_also_where_a_model_gives_only_labels(
     assert found[0]["volume_ml"] == pytest.approx(144 * 20 / 1000)
 
 
+@pytest.mark.slow
 def test_a_prediction_elsewhere_fails_for_its_model_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     elsewhere = build.grid(spacing=(5.0, 2.0, 1.0))
     own = _predictions(tmp_path / "own", NAMES)
@@ -291,6 +296,7 @@ def test_a_prediction_elsewhere_fails_for_its_model_alone(folders: tuple[Path, P
     assert "1 of 4 cases" in by_name["own"]["detection"]["precision"]["reason"]
 
 
+@pytest.mark.slow
 def test_a_failed_case_is_tried_again_and_a_changed_one_made_anew(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -306,6 +312,7 @@ def test_a_failed_case_is_tried_again_and_a_changed_one_made_anew(
     assert all(step.reused for step in steps)
 
 
+@pytest.mark.slow
 def test_one_case_one_class_and_no_labels_are_reasons_and_not_errors(
     folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -323,6 +330,7 @@ def test_one_case_one_class_and_no_labels_are_reasons_and_not_errors(
     assert "--ene-csv" in without.summary["models"][0]["classification"]["on_truth"]["reason"]
 
 
+@pytest.mark.slow
 def test_the_data_hash_is_of_content_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = _predictions(tmp_path / "own", NAMES)
     config = _config(folders, predictions={"own": own})
@@ -347,6 +355,7 @@ def test_the_data_hash_is_of_content_alone(folders: tuple[Path, Path], tmp_path:
     assert _run(config, tmp_path / "out4").summary["data"]["sha256"] != first
 
 
+@pytest.mark.slow
 def test_patients_are_found_by_pattern_or_table(folders: tuple[Path, Path], tmp_path: Path) -> None:
     own = _predictions(tmp_path / "own", NAMES)
     run = _run(_config(folders, predictions={"own": own}, patient_pattern="[a-c]"), tmp_path / "out")
@@ -539,6 +548,7 @@ assert after.rss_mib < high.rss_mib - 200
 """
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_seen_also_when_it_has_passed() -> None:
     # In a process of its own: this one may keep what other tests have freed.
     subprocess.run([sys.executable, "-c", _PEAK], check=True)

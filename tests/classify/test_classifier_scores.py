@@ -48,6 +48,7 @@ def node(number: int, x: int) -> Node:
 NODES = [node(1, 10), node(2, 120), node(3, 40), node(4, 60), node(5, 80), node(6, 130)]
 
 
+@pytest.mark.slow
 def test_scores_stand_in_the_order_of_the_nodes_and_air_has_none(classifier: Classifier) -> None:
     scores = classifier.scores(crop(), NODES)
     assert [score is None for score in scores] == [False, True, False, False, False, True]
@@ -61,6 +62,7 @@ def test_scores_stand_in_the_order_of_the_nodes_and_air_has_none(classifier: Cla
     assert len({score.ene for score in scores if score is not None}) == 4
 
 
+@pytest.mark.slow
 def test_a_node_has_the_same_bits_beside_any_others(classifier: Classifier) -> None:
     together = classifier.scores(crop(), NODES)
     assert [classifier.scores(crop(), [node_])[0] for node_ in NODES] == together

@@ -32,6 +32,7 @@ main()
 @pytest.mark.parametrize(
     "words", [("--help",), ("run", "--help"), ("risk", "--help"), ("benchmark", "--help")]
 )
+@pytest.mark.slow
 def test_help_imports_no_heavy_package(words: tuple[str, ...]) -> None:
     """So that it answers at once: `tools.measurements.help_speed` takes the time."""
     done = subprocess.run([sys.executable, "-c", LOADED, *words], capture_output=True, text=True, check=False)

@@ -516,6 +516,7 @@ def test_the_ids_of_a_clinical_table_get_the_same_pseudonyms(tmp_path: Path) -> 
     assert "it has no column case_id; name one with --column (patient, age)" in refused.stderr
 
 
+@pytest.mark.slow
 def test_words_that_do_not_fit_are_refused_before_anything_is_done(tmp_path: Path) -> None:
     key = key_file(tmp_path)
     source = tmp_path / "in"

@@ -200,6 +200,7 @@ def test_an_empty_folder_is_wrong_use(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_loop_of_links_is_walked_once(phantom: Phantom, tmp_path: Path) -> None:
     source = tmp_path / "in"
     (source / "deep").mkdir(parents=True)
@@ -270,6 +271,7 @@ def bundle(tmp_path: Path) -> Path:
     return Path(shutil.copytree(default_folder(), tmp_path / "bundle"))
 
 
+@pytest.mark.slow
 def test_a_bundle_with_a_changed_file_is_refused(bundle: Path, cts: Path, tmp_path: Path) -> None:
     weights = bundle / "classifier" / "weights.safetensors"
     content = bytearray(weights.read_bytes())

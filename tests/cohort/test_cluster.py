@@ -104,6 +104,7 @@ def test_a_worker_without_the_bundle_gets_it_to_the_last_byte(order: Order, tmp_
         ("gone.yaml", None, "it cannot be read as YAML"),
     ],
 )
+@pytest.mark.slow
 def test_words_that_name_no_scheduler(tmp_path: Path, name: str, content: str | None, said: str) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)

@@ -94,6 +94,7 @@ def whole_files(folder: Path) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_a_search_finds_in_the_beginnings_of_objects_what_it_finds_in_the_whole(
     memory: fsspec.AbstractFileSystem, mixed: Path, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_patient_is_one_row_and_every_case_one_in_cases(source: Path, tmp_path
     assert cases["patient_id"].tolist() == ["PT1", "PT1", "PT2"]
 
 
+@pytest.mark.slow
 def test_a_ct_that_is_added_changes_which_counts_and_no_case_is_done_again(
     source: Path, tmp_path: Path, worked: list[str]
 ) -> None:

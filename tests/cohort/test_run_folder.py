@@ -149,6 +149,7 @@ def test_a_file_of_the_users_in_the_place_of_ours_is_refused_and_kept(
     assert worked == []
 
 
+@pytest.mark.slow
 def test_overwrite_removes_ours_and_nothing_else(tmp_path: Path, source: Path, worked: list[str]) -> None:
     out = tmp_path / "out"
     run(source, out)
@@ -208,6 +209,7 @@ def test_a_changed_ct_with_its_old_size_and_time_is_done_again(
     assert worked == ["b"]
 
 
+@pytest.mark.slow
 def test_the_voxels_beside_a_header_count_too(tmp_path: Path, worked: list[str]) -> None:
     (tmp_path / "in").mkdir()
     header = (
@@ -293,6 +295,7 @@ def test_what_another_part_has_not_done_yet_is_a_row_that_says_so(
     assert table.reason["b"] == "not done yet: it is for --part-id 1 of 2"
 
 
+@pytest.mark.slow
 def test_overwrite_of_one_part_leaves_the_others_results(
     tmp_path: Path, source: Path, worked: list[str]
 ) -> None:
@@ -304,6 +307,7 @@ def test_overwrite_of_one_part_leaves_the_others_results(
     assert statuses(tmp_path / "out") == dict.fromkeys("abcd", "no_nodes")
 
 
+@pytest.mark.slow
 def test_half_a_case_of_a_live_call_is_left_alone_and_overwrite_waits(
     tmp_path: Path, source: Path, worked: list[str]
 ) -> None:
@@ -320,6 +324,7 @@ def test_half_a_case_of_a_live_call_is_left_alone_and_overwrite_waits(
 
 
 @pytest.mark.parametrize("number", [errno.ENAMETOOLONG, errno.EACCES, errno.EILSEQ])
+@pytest.mark.slow
 def test_a_case_that_cannot_be_written_is_a_row_and_the_next_one_goes_on(
     tmp_path: Path, source: Path, worked: list[str], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

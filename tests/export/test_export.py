@@ -67,6 +67,7 @@ def one_case(tmp_path: Path, direction: Any = OBLIQUE, **words: Any) -> Any:
 # ---- what an export leaves
 
 
+@pytest.mark.slow
 def test_every_case_has_its_objects_its_row_and_nobodys_name(tmp_path: Path) -> None:
     for number, direction in enumerate((AXIAL, OBLIQUE_DOWN)):
         write_series(
@@ -95,6 +96,7 @@ def test_every_case_has_its_objects_its_row_and_nobodys_name(tmp_path: Path) -> 
     assert json.loads((run.out / "export.json").read_text())["kinds"] == BOTH
 
 
+@pytest.mark.slow
 def test_a_report_brings_the_segmentation_that_it_refers_to(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     export_run(run.out, ["dicom-sr"])
@@ -173,6 +175,7 @@ def test_objects_with_names_are_for_their_owners_eyes_alone(tmp_path: Path) -> N
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
+@pytest.mark.slow
 def test_no_node_leaves_a_report_and_no_segmentation(tmp_path: Path) -> None:
     run = one_case(tmp_path, planted=(), primary=None)
     summary = export_run(run.out, [*BOTH, "rtstruct"])
@@ -188,6 +191,7 @@ def test_a_primary_tumour_without_nodes_is_still_segmented(tmp_path: Path) -> No
     assert [s.SegmentLabel for s in segments] == ["GTVp"]
 
 
+@pytest.mark.slow
 def test_a_case_that_the_run_could_not_do_is_skipped_and_said(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     failed = replace(
@@ -219,6 +223,7 @@ def test_validators_find_no_error_and_no_contradiction_to_the_source(tmp_path: P
 # ---- the source series
 
 
+@pytest.mark.slow
 def test_a_source_that_changed_or_is_gone_fails_its_case_and_no_other(tmp_path: Path) -> None:
     for name in "abc":
         write_series(tmp_path / "in" / name, small_grid(), name=name)
@@ -355,6 +360,7 @@ def test_another_copy_serves_where_its_images_are_the_same(tmp_path: Path) -> No
     assert "has changed since the run" in row.reason
 
 
+@pytest.mark.slow
 def test_a_place_that_cannot_be_written_to_is_told_with_advice_that_export_knows(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     (run.out / "cases/in/dicom").write_text("in the way")
@@ -536,6 +542,7 @@ def test_dates_are_told_in_the_sources_time_zone(tmp_path: Path) -> None:
         assert (dataset.ContentDate, dataset.ContentTime) == ("20260304", expected)
 
 
+@pytest.mark.slow
 def test_a_source_without_a_frame_of_reference_is_refused_in_one_sentence(tmp_path: Path) -> None:
     write_series(tmp_path / "in", small_grid(), header={"FrameOfReferenceUID": None})
     run = write_run(tmp_path / "out", tmp_path / "in")
@@ -545,6 +552,7 @@ def test_a_source_without_a_frame_of_reference_is_refused_in_one_sentence(tmp_pa
 # ---- the run's folder
 
 
+@pytest.mark.slow
 def test_label_maps_that_are_gone_cut_off_or_elsewhere_are_told(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     nodes = run.out / "cases/in/nodes.nii.gz"
@@ -590,6 +598,7 @@ def test_a_bug_in_one_case_is_a_row_and_the_next_case_goes_on(
     assert caplog.records
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_ends_the_export_with_a_sentence(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     (run.out / "cases/in/dicom").write_text("a file in the way")
@@ -650,6 +659,7 @@ def command() -> typer.Typer:
     return app
 
 
+@pytest.mark.slow
 def test_the_command_tells_each_case_on_stderr_and_json_on_stdout(tmp_path: Path) -> None:
     run = one_case(tmp_path)
     done = CliRunner().invoke(command(), [str(run.out), "--to", "dicom-seg,dicom-sr", "--json"])

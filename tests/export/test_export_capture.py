@@ -167,6 +167,7 @@ def ct_of(at: series.Planted) -> Volume:
     return Volume(hu, at.case.source.grid)
 
 
+@pytest.mark.slow
 def test_there_is_one_page_a_node_in_one_series(planted: series.Planted) -> None:
     pages = secondary_capture.build(planted.case, ct_of(planted))
     assert [page.InstanceNumber for page in pages] == [1, 2]
@@ -180,6 +181,7 @@ def test_there_is_one_page_a_node_in_one_series(planted: series.Planted) -> None
         assert NOTICE in page.ImageComments
 
 
+@pytest.mark.slow
 def test_a_page_refers_to_the_slices_that_its_node_lies_on(planted: series.Planted) -> None:
     first, second = secondary_capture.build(planted.case, ct_of(planted))
     uids = {item.ReferencedSOPInstanceUID for item in first.SourceImageSequence}
@@ -187,6 +189,7 @@ def test_a_page_refers_to_the_slices_that_its_node_lies_on(planted: series.Plant
     assert [i.ReferencedSOPInstanceUID for i in second.SourceImageSequence] == [planted.instance[4]]
 
 
+@pytest.mark.slow
 def test_patient_and_study_are_copied_and_the_page_names_nobody(planted: series.Planted) -> None:
     (page, _), source = secondary_capture.build(planted.case, ct_of(planted)), planted.case.source.datasets[0]
     for keyword in ("PatientName", "PatientID", "StudyInstanceUID", "StudyDate"):
@@ -216,6 +219,7 @@ def test_the_page_has_the_digits_of_the_tables_and_never_contradicts_its_verdict
     assert words.facts.startswith("volume 7485 mm3   axes 27.7 x 21.9 mm   pos 0.9100   side ")
 
 
+@pytest.mark.slow
 def test_the_outline_is_on_the_page(planted: series.Planted) -> None:
     page, _ = secondary_capture.build(planted.case, ct_of(planted))
     pixels = page.pixel_array[100:].astype(int)
@@ -230,6 +234,7 @@ def test_the_outline_is_on_the_page(planted: series.Planted) -> None:
         assert quarter.sum() > 20
 
 
+@pytest.mark.slow
 def test_the_same_case_gives_the_same_pages(planted: series.Planted) -> None:
     one, other = (secondary_capture.build(planted.case, ct_of(planted)) for _ in range(2))
     assert [page.SOPInstanceUID for page in one] == [page.SOPInstanceUID for page in other]

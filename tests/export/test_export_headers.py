@@ -162,6 +162,7 @@ def test_objects_stand_the_check_of_dicom3tools_whatever_the_source_says(tmp_pat
         assert "Error" not in said, (file, said)
 
 
+@pytest.mark.slow
 def test_what_is_kept_out_is_told_by_keyword_and_without_its_value(tmp_path: Path) -> None:
     header = {"PatientName": "SECRET" * 20, "PatientAge": "SECRET", "StudyTime": "25:99"}
     with quiet():

@@ -107,6 +107,7 @@ def test_without_a_folder_one_sentence_says_what_is_needed(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.slow
 def test_a_series_on_another_grid_is_refused_with_the_tolerance(tmp_path: Path) -> None:
     run = run_of_nifti(tmp_path)
     grid = small_grid(OBLIQUE)
@@ -125,6 +126,7 @@ def test_a_series_on_another_grid_is_refused_with_the_tolerance(tmp_path: Path) 
     assert "none of its 0 CT series" in reason(run, tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_a_series_of_another_patient_on_the_same_grid_is_not_taken(tmp_path: Path) -> None:
     run = run_of_nifti(tmp_path)
     files = write_series(tmp_path / "other", small_grid(OBLIQUE), name="other")
@@ -140,12 +142,14 @@ def test_a_series_of_another_patient_on_the_same_grid_is_not_taken(tmp_path: Pat
     assert written.ReferencedSeriesSequence[0].SeriesInstanceUID == mine.SeriesInstanceUID
 
 
+@pytest.mark.slow
 def test_two_series_of_the_same_voxels_cannot_be_told_apart(tmp_path: Path) -> None:
     run = run_of_nifti(tmp_path)
     write_series(tmp_path / "series/twin", small_grid(OBLIQUE), name="twin")
     assert "2 of its CT series lie on the grid" in reason(run, tmp_path / "series")
 
 
+@pytest.mark.slow
 def test_where_the_input_is_gone_the_geometry_alone_decides_and_says_so(tmp_path: Path) -> None:
     run = run_of_nifti(tmp_path)
     shutil.rmtree(tmp_path / "in")
@@ -154,6 +158,7 @@ def test_where_the_input_is_gone_the_geometry_alone_decides_and_says_so(tmp_path
     assert "geometry alone" in summary.rows[0].warnings[0]
 
 
+@pytest.mark.slow
 def test_an_nrrd_is_matched_as_well(tmp_path: Path) -> None:
     write_series(tmp_path / "series", small_grid(OBLIQUE_DOWN))
     reader = sitk.ImageSeriesReader()
@@ -175,6 +180,7 @@ spacings = st.tuples(*[st.floats(0.4, 5)] * 3)
     sizes, spacings, st.permutations([0, 1, 2]), st.sets(st.sampled_from([0, 1, 2])), st.floats(0, 0.3),
     st.sampled_from([0, 1, 2]),
 )  # fmt: skip
+@pytest.mark.slow
 def test_a_lattice_fits_in_any_order_of_axes_up_to_the_tolerance(
     size: Any, spacing: Any, order: Any, flips: Any, off: Any, axis: Any
 ) -> None:

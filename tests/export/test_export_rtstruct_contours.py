@@ -54,6 +54,7 @@ def area(outline: Array) -> float:
 
 @settings(max_examples=300, deadline=None)
 @given(masks)
+@pytest.mark.slow
 def test_any_mask_comes_back_by_either_rule_of_filling(mask: Array) -> None:
     odd, net = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
     for outline in outlines(mask):
@@ -66,6 +67,7 @@ def test_any_mask_comes_back_by_either_rule_of_filling(mask: Array) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(masks)
+@pytest.mark.slow
 def test_there_is_one_outline_an_island_and_its_area_is_half_a_pixel_off_for_each_boundary(
     mask: Array,
 ) -> None:
@@ -78,6 +80,7 @@ def test_there_is_one_outline_an_island_and_its_area_is_half_a_pixel_off_for_eac
 
 @settings(max_examples=200, deadline=None)
 @given(masks)
+@pytest.mark.slow
 def test_no_outline_comes_near_a_pixel_centre(mask: Array) -> None:
     centres = np.argwhere(np.ones(mask.shape, bool)).astype(float)
     for outline in outlines(mask):

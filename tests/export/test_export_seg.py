@@ -70,6 +70,7 @@ def same_points(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 @pytest.mark.parametrize("direction", [AXIAL, OBLIQUE, OBLIQUE_DOWN], ids=["axial", "oblique", "down"])
+@pytest.mark.slow
 def test_a_segment_lies_where_the_node_was_planted_whatever_the_files_order(
     tmp_path: Path, direction: Any
 ) -> None:

@@ -22,6 +22,7 @@ def rewrite(folder: Path, keyword: str, values: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_images_of_one_uid_cannot_be_referred_to(tmp_path: Path, kind: str) -> None:
     write_series(tmp_path / "in", small_grid())
     rewrite(tmp_path / "in", "SOPInstanceUID", ["1.2.3", "1.2.4"])
@@ -33,6 +34,7 @@ def test_images_of_one_uid_cannot_be_referred_to(tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_a_source_without_a_study_uid_is_refused_by_each_kind(tmp_path: Path, kind: str) -> None:
     write_series(tmp_path / "in", small_grid(), header={"StudyInstanceUID": None})
     run = write_run(tmp_path / "out", tmp_path / "in")
@@ -48,6 +50,7 @@ def test_a_source_without_a_study_uid_is_refused_by_each_kind(tmp_path: Path, ki
         ("PatientName", ["SECRET^A", "SECRET^B", "SECRET^C"], "3 patient names"),
     ],
 )
+@pytest.mark.slow
 def test_images_that_contradict_each_other_are_warned_of_without_a_name(
     tmp_path: Path, keyword: str, values: list[str], said: str
 ) -> None:
@@ -61,6 +64,7 @@ def test_images_that_contradict_each_other_are_warned_of_without_a_name(
     assert "SECRET" not in warning
 
 
+@pytest.mark.slow
 def test_a_pseudonymised_record_does_not_claim_that_the_source_is_gone(tmp_path: Path) -> None:
     write_series(tmp_path / "in", small_grid())
     run = write_run(tmp_path / "out", tmp_path / "in")

@@ -73,6 +73,7 @@ def values(group: Any, name: Any) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 def test_highdicoms_reader_finds_every_number_of_every_node() -> None:
     case = case_with()
     content, _ = report(case)
@@ -116,6 +117,7 @@ def test_the_patients_ai_ene_node_number_and_the_intended_use_stand_first() -> N
     assert "Research, not for clinical use" in parsed(content).SeriesDescription
 
 
+@pytest.mark.slow
 def test_tracking_uids_and_segment_numbers_are_those_of_the_segmentation() -> None:
     case = case_with()
     content, segmentation = report(case)
@@ -130,6 +132,7 @@ def test_tracking_uids_and_segment_numbers_are_those_of_the_segmentation() -> No
         assert segments[number].TrackingUID == group.tracking_uid
 
 
+@pytest.mark.slow
 def test_a_side_is_a_laterality_and_the_midline_a_place() -> None:
     content, _ = report(case_with())
     said = {}
@@ -145,6 +148,7 @@ def test_a_side_is_a_laterality_and_the_midline_a_place() -> None:
     assert said == {"GTVn_01": ("Laterality", "Right"), "GTVn_02": ("Topographical modifier", "Midline")}
 
 
+@pytest.mark.slow
 def test_the_published_axes_of_the_run_are_not_told_since_they_hold_a_layer_around() -> None:
     case = case_with()
     axes = {"long_axis_axial": 18.5, "short_axis_axial": 11.25}
@@ -184,12 +188,14 @@ def test_no_node_is_told_as_zero_nodes_and_refers_to_no_segment() -> None:
 
 
 @pytest.mark.parametrize(("primary", "told"), [(True, 1), (False, 1), (None, 0)])
+@pytest.mark.slow
 def test_the_primary_tumour_is_answered_only_where_somebody_looked(primary: bool | None, told: int) -> None:
     content, _ = report(case_with(has_primary=primary))
     evaluations = groups(content)["Patient"].get_qualitative_evaluations()
     assert sum(e.name.value == codes.PRIMARY_FOUND.value for e in evaluations) == told
 
 
+@pytest.mark.slow
 def test_a_node_that_was_not_judged_has_no_probability_and_says_so() -> None:
     case = case_with()
     blank = replace(case.result.nodes[0], ene=None, pos=None, ene_classification=None)
@@ -200,6 +206,7 @@ def test_a_node_that_was_not_judged_has_no_probability_and_says_so() -> None:
     assert verdict_of(group) == codes.NOT_JUDGED.value
 
 
+@pytest.mark.slow
 def test_a_node_that_holds_no_voxel_of_the_ct_keeps_its_group() -> None:
     case = case_with()
     tiny = replace(case.result.nodes[1], name="GTVn_03", native_volume_mm3=0.0, contour_mm3=4.5)
@@ -283,6 +290,7 @@ FLAWS = {
 
 
 @pytest.mark.parametrize(("flaw", "said"), FLAWS.values(), ids=FLAWS)
+@pytest.mark.slow
 def test_a_flaw_in_a_report_is_found_when_it_is_read_back(flaw: Any, said: str) -> None:
     case = case_with()
     content, segmentation = report(case)
@@ -304,6 +312,7 @@ def _concept(item: pydicom.Dataset) -> str:
     return str(item.ConceptNameCodeSequence[0].CodeValue)
 
 
+@pytest.mark.slow
 def test_the_same_result_gives_the_same_bytes() -> None:
     assert report(case_with())[0] == report(case_with())[0]
 

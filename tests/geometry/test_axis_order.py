@@ -40,6 +40,7 @@ def test_reordering_moves_no_voxel(
 
 @settings(deadline=None, max_examples=12)
 @given(ANGLES)
+@pytest.mark.slow
 def test_all_48_orders_of_an_oblique_ct_lead_to_one(angles: tuple[float, float, float]) -> None:
     volume = numbered(oblique(angles))
     first = volume.anatomical()

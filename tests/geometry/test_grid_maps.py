@@ -50,6 +50,7 @@ def image_on(grid: Grid) -> sitk.Image:
 
 
 @given(grids(), INDICES)
+@pytest.mark.slow
 def test_points_of_indices_are_those_of_simpleitk(grid: Grid, indices: list[tuple[float, ...]]) -> None:
     image = image_on(grid)
     expected = [image.TransformContinuousIndexToPhysicalPoint(i[::-1]) for i in indices]
@@ -57,6 +58,7 @@ def test_points_of_indices_are_those_of_simpleitk(grid: Grid, indices: list[tupl
 
 
 @given(grids(), INDICES)
+@pytest.mark.slow
 def test_indices_of_points_are_those_of_simpleitk(grid: Grid, indices: list[tuple[float, ...]]) -> None:
     image = image_on(grid)
     points = [image.TransformContinuousIndexToPhysicalPoint(i[::-1]) for i in indices]
@@ -66,6 +68,7 @@ def test_indices_of_points_are_those_of_simpleitk(grid: Grid, indices: list[tupl
 
 
 @given(grids(), grids(), INDICES)
+@pytest.mark.slow
 def test_the_index_map_leads_through_physical_space(
     a: Grid, b: Grid, indices: list[tuple[float, ...]]
 ) -> None:
@@ -75,6 +78,7 @@ def test_the_index_map_leads_through_physical_space(
 
 
 @given(grids())
+@pytest.mark.slow
 def test_the_bridge_to_simpleitk_keeps_every_voxel_in_its_place(grid: Grid) -> None:
     array = np.arange(np.prod(grid.size), dtype=np.int32).reshape(grid.size)
     image = to_sitk(Volume(array, grid))
@@ -111,6 +115,7 @@ def test_a_rigid_transform_and_its_inverse_cancel(
 
 
 @given(rigids(), rigids(), INDICES)
+@pytest.mark.slow
 def test_after_applies_the_first_transform_first(
     second: RigidTransform, first: RigidTransform, points: list[tuple[float, ...]]
 ) -> None:
@@ -147,6 +152,7 @@ def overlapping(draw: st.DrawFn) -> tuple[Volume, Grid, RigidTransform]:
 
 @settings(deadline=None)
 @given(overlapping())
+@pytest.mark.slow
 def test_pulled_labels_are_simpleitks_nearest_neighbours(scene: tuple[Volume, Grid, RigidTransform]) -> None:
     labels, onto, rigid = scene
     reference = sitk.Resample(
@@ -164,6 +170,7 @@ def test_pulled_labels_are_simpleitks_nearest_neighbours(scene: tuple[Volume, Gr
 # The same scenes each time: ITK steps along a row, and its rounding rarely exceeds the tolerance.
 @settings(deadline=None, derandomize=True)
 @given(overlapping())
+@pytest.mark.slow
 def test_linear_sampling_is_simpleitks_within_the_outermost_centres(
     scene: tuple[Volume, Grid, RigidTransform],
 ) -> None:
@@ -186,6 +193,7 @@ FOOT[2, 3, 4:6] = 3  # shortest in x: no flip or swap leaves it as it is
 
 
 @given(ANGLES, SPACINGS)
+@pytest.mark.slow
 def test_a_crop_and_the_way_back_leave_every_voxel_in_its_place(
     angles: tuple[float, float, float], spacing: tuple[float, float, float]
 ) -> None:

@@ -87,6 +87,7 @@ PLACES = (
 )
 
 
+@pytest.mark.slow
 def test_taking_any_input_away_moves_no_other_id(tmp_path: Path) -> None:
     for place in PLACES:
         write_nifti(tmp_path / place, ct())
@@ -99,6 +100,7 @@ def test_taking_any_input_away_moves_no_other_id(tmp_path: Path) -> None:
         (tmp_path / ".away").rename(tmp_path / place)
 
 
+@pytest.mark.slow
 def test_taking_any_series_away_moves_no_other_id(tmp_path: Path) -> None:
     places = (
         "siteA/pt01",

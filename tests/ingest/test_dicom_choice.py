@@ -60,6 +60,7 @@ def one_study(tmp_path: Path) -> tuple[Path, dict[str, str]]:
     return folder, uids
 
 
+@pytest.mark.slow
 def test_the_soft_venous_axial_series_is_taken_and_all_others_are_listed(
     one_study: tuple[Path, dict[str, str]],
 ) -> None:
@@ -81,6 +82,7 @@ def test_the_soft_venous_axial_series_is_taken_and_all_others_are_listed(
     assert f"series {uid('scout', 'study', 'one')} left out: a localizer (1 slice)" in text
 
 
+@pytest.mark.slow
 def test_the_choice_is_told_among_the_notes_of_the_search(one_study: tuple[Path, dict[str, str]]) -> None:
     folder, uids = one_study
     _, notes = find_cases(folder)
@@ -146,6 +148,7 @@ def test_each_point_of_the_rule_decides_where_it_is_the_only_difference(
     assert any(f"series {uids[names[1]]} left out: {why}" in note for note in case.notes)
 
 
+@pytest.mark.slow
 def test_the_smaller_series_uid_breaks_the_last_tie(tmp_path: Path) -> None:
     for name in ("p", "q"):
         write_series(tmp_path / "one", hu=small(), prefix=name, series=name, **BASE)  # type: ignore[arg-type]

@@ -55,6 +55,7 @@ angles = st.tuples(*[st.floats(-30, 30)] * 2, st.floats(-180, 180, width=32, all
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(angles=angles, backwards=st.booleans())
+@pytest.mark.slow
 def test_an_oblique_series_lies_where_simpleitk_puts_it(
     tmp_path: Path, angles: tuple[float, float, float], backwards: bool
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_beginning_gives_its_bytes_or_says_that_it_is_too_short(length: int, r
         file.read()
 
 
+@pytest.mark.slow
 def test_a_header_longer_than_a_head_is_read_from_the_file(tmp_path: Path) -> None:
     private = slice_dataset((ct()[0].astype(np.int32) + 1024).astype(np.uint16))
     block = private.private_block(0x0019, "TEST", create=True)

@@ -103,6 +103,7 @@ def test_real_cts_pass_and_are_what_simpleitk_reads(openkbp: Path, number: str) 
     assert not [warning for warning in found.warnings if "HU" in warning]
 
 
+@pytest.mark.slow
 def test_the_folder_of_real_cts_is_105_cases(openkbp: Path) -> None:
     cases, _ = find_cases(openkbp)
     assert len(cases) == 105

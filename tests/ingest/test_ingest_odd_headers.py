@@ -89,6 +89,7 @@ def test_a_single_image_may_say_that_it_has_no_frames(tmp_path: Path, count: int
     assert (read_case(case).volume.array == ct()).all()
 
 
+@pytest.mark.slow
 def test_a_garbled_number_of_frames_fills_no_memory(tmp_path: Path) -> None:
     write_series(tmp_path, NumberOfFrames=2_000_000_000)
     (refused,), _ = find_cases(tmp_path)

@@ -80,6 +80,7 @@ def test_no_name_of_a_patient_is_shown(root: Path, words: tuple[str, ...]) -> No
     assert "TEST" not in str(listed(root, *words))
 
 
+@pytest.mark.slow
 def test_parts_and_limits_are_those_of_a_run(root: Path) -> None:
     whole = [row["case_id"] for row in listed(root, "--json")["cases"]]
     parts = [

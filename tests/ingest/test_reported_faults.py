@@ -376,6 +376,7 @@ def test_16_the_order_of_the_files_means_nothing(tmp_path: Path, seed: int, step
 # every case apart from the others
 
 
+@pytest.mark.slow
 def test_one_awkward_patient_after_another_and_none_disturbs_the_next(tmp_path: Path) -> None:
     """The whole list at once: a row for each, and the sound ones are read."""
     write_series(tmp_path / "gap", patient="gap", leave_out=[3])

@@ -86,6 +86,7 @@ def test_many_odd_positions_are_no_strays(tmp_path: Path) -> None:
     ),
     tilt=st.floats(-20, 20),
 )
+@pytest.mark.slow
 def test_any_wild_positions_leave_the_rest_as_it_was(
     tmp_path_factory: pytest.TempPathFactory, wild: list[tuple[float, ...]], tilt: float
 ) -> None:

@@ -199,6 +199,7 @@ def _hostile_pickle(assets: dict[str, Path], folder: Path) -> None:
         (_hostile_pickle, ".pkl"),
     ],
 )
+@pytest.mark.slow
 def test_a_bad_asset_is_one_sentence_and_leaves_nothing(
     fault: Any, file: Any, assets: Any, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def _balanced(network: nn.Module) -> None:
         ({"labels": {"0": "background", "1": "node", "2": "tumor"}}, 3, {"GTVn": 1, "GTVp": 2}),
     ],
 )
+@pytest.mark.slow
 def test_the_card_and_the_label_map_follow_the_names(
     make_model: Make, tmp_path: Path, given: dict[str, Any], classes: int, expected: dict[str, int]
 ) -> None:

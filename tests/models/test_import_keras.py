@@ -136,6 +136,7 @@ def test_keras_215_gives_the_same_network_as_keras_24(golden: Path, tmp_path: Pa
 # Files that the tests write --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_with_other_names_and_widths_is_imported_and_checked(tmp_path: Path) -> None:
     write(tmp_path / "model.h5")
     report = import_classifier(tmp_path / "model.h5", tmp_path / "out")

@@ -140,6 +140,7 @@ def test_a_v1_model_becomes_a_v2_model_with_the_same_numbers(
     assert np.unique(load_segmenter(tmp_path / "segmenter", folds=(0, 1))(crop()).array).size == 3
 
 
+@pytest.mark.slow
 def test_names_beside_a_v1_model_count_and_without_them_it_is_the_published_one(
     make_v1: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -213,6 +214,7 @@ def test_flat_and_nested_folders_and_zips_of_them_are_found(
     ]
 
 
+@pytest.mark.slow
 def test_a_v2_model_is_copied_byte_for_byte(make_v1: Callable[..., Path], tmp_path: Path) -> None:
     import_segmenter(make_v1(seeds=(0, 1)), tmp_path / "v2")
     (tmp_path / "v2" / "progress.png").write_bytes(b"not needed")

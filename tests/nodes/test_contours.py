@@ -154,6 +154,7 @@ def test_a_node_that_leaves_the_crop_is_measured_whole_and_says_so() -> None:
     assert not place.touches_border
 
 
+@pytest.mark.slow
 def test_contours_wholly_outside_the_crop_are_told_and_are_no_node() -> None:
     native = grid_around(MIDDLE, (4.0, 2.0, 2.0), np.eye(3)[:, ::-1], extent_mm=320.0)
     far = MIDDLE + np.array([0.0, 0.0, 140.0])

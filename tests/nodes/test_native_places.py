@@ -65,6 +65,7 @@ def native_grid(order: tuple[int, ...], signs: tuple[int, ...], centre: np.ndarr
     offset=st.tuples(*[st.floats(-30, 30)] * 3),
 )
 @settings(max_examples=15, deadline=None)
+@pytest.mark.slow
 def test_a_ball_comes_back_in_place_and_size_whatever_the_axes(
     order: tuple[int, ...], signs: tuple[int, ...], offset: tuple[float, float, float]
 ) -> None:
@@ -138,6 +139,7 @@ def test_no_nodes_give_an_empty_map() -> None:
 
 
 @pytest.mark.parametrize("tie", [0.0, 1e-12, -1e-12])
+@pytest.mark.slow
 def test_voxels_between_two_are_the_same_in_all_48_storage_orders(tie: float) -> None:
     """Own masks on a lattice half a voxel beside the crop's: every voxel lies between two."""
     rng = np.random.default_rng(5)
@@ -150,6 +152,7 @@ def test_voxels_between_two_are_the_same_in_all_48_storage_orders(tie: float) ->
 
 
 @pytest.mark.parametrize("before", [(0, 0, 0), (3, 0, 5)])
+@pytest.mark.slow
 def test_who_owns_a_voxel_between_two_nodes_does_not_depend_on_the_storage_order(
     before: tuple[int, int, int],
 ) -> None:

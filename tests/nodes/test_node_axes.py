@@ -90,6 +90,7 @@ def planes(count: int) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.slow
 def test_axes_and_hull_are_those_of_the_package_feret() -> None:
     for plane in planes(3000):
         reference = feret.calc(plane)

@@ -31,6 +31,7 @@ def golden_nodes(golden: Path, case: str) -> tuple[Path, list[Node]]:
 
 
 @pytest.mark.parametrize("case", GOLDEN_CASES)
+@pytest.mark.slow
 def test_nodes_are_the_published_ones_voxel_by_voxel(golden: Path, case: str) -> None:
     folder, nodes = golden_nodes(golden, case)
     ours = np.zeros(CROP.size, dtype=np.int64)
@@ -48,6 +49,7 @@ def test_nodes_are_the_published_ones_voxel_by_voxel(golden: Path, case: str) ->
 
 
 @pytest.mark.parametrize("case", GOLDEN_CASES)
+@pytest.mark.slow
 def test_volumes_and_axes_are_the_published_ones(golden: Path, case: str) -> None:
     folder, nodes = golden_nodes(golden, case)
     with (folder / "rows.csv").open(newline="") as stream:

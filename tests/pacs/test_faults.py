@@ -64,6 +64,7 @@ def quiet_site(store: Path, **more: Any) -> Site:
     return Site(settings_for(store, **{"settle_s": 1000, **more}), counting_work, new_crew=ThreadCrew)
 
 
+@pytest.mark.slow
 def test_echoes_of_strangers_are_refused_for_good_and_noted(network: None, store: Path) -> None:
     callers = [{"ae_title": "CT1", "hosts": ["127.0.0.1"]}]
     with quiet_site(store, listen={"callers": callers}) as site:
@@ -83,12 +84,14 @@ def test_echoes_of_strangers_are_refused_for_good_and_noted(network: None, store
         }
 
 
+@pytest.mark.slow
 def test_a_caller_from_another_address_is_refused(network: None, store: Path) -> None:
     callers = [{"ae_title": "CT1", "hosts": ["10.0.0.0/8"]}]
     with quiet_site(store, listen={"callers": callers}), calling("CT1") as found:
         assert found.is_rejected
 
 
+@pytest.mark.slow
 def test_one_association_too_many_is_refused_for_the_moment(network: None, store: Path) -> None:
     with quiet_site(store, listen={"max_associations": 2}):
         with calling() as one, calling() as two:
@@ -106,6 +109,7 @@ def test_one_association_too_many_is_refused_for_the_moment(network: None, store
         until(free, "a free place")
 
 
+@pytest.mark.slow
 def test_callers_that_hang_are_cut_off_and_keep_nobody_out(
     network: None, store: Path, files: list[Path]
 ) -> None:
@@ -143,6 +147,7 @@ def test_a_sender_that_dies_in_the_middle_gets_time_to_try_again(
         assert len(worked(site)) == 1
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_nearly_full_refuses_new_associations_and_lets_others_end(
     network: None, store: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +174,7 @@ def small_disk(tmp_path: Path, network: None) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_to_the_sender_and_what_was_confirmed_is_there(
     small_disk: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +194,7 @@ def test_a_full_disk_is_told_to_the_sender_and_what_was_confirmed_is_there(
             assert found.send_c_echo().Status == 0
 
 
+@pytest.mark.slow
 def test_every_transfer_syntax_is_taken_as_it_comes(network: None, store: Path, tmp_path: Path) -> None:
     def squeeze(_: int, ds: pydicom.Dataset) -> None:
         ds.compress(JPEGLSLossless)
@@ -206,6 +213,7 @@ def test_every_transfer_syntax_is_taken_as_it_comes(network: None, store: Path, 
         assert {pydicom.dcmread(f).file_meta.TransferSyntaxUID for f in kept} == {JPEGLSLossless}
 
 
+@pytest.mark.slow
 def test_four_associations_at_once_with_two_series_each(network: None, store: Path, tmp_path: Path) -> None:
     series = [
         write_series(tmp_path / f"ct{n}", series=f"s{n}", study=f"study{n // 2}", slices=5) for n in range(8)
@@ -229,6 +237,7 @@ def test_four_associations_at_once_with_two_series_each(network: None, store: Pa
         assert sum(1 for _ in site.settings.store.glob("incoming/*/*.dcm")) == 40
 
 
+@pytest.mark.slow
 def test_a_process_that_the_system_ends_is_tried_again_and_then_given_up(
     network: None, store: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +248,7 @@ def test_a_process_that_the_system_ends_is_tried_again_and_then_given_up(
     assert "ended by the system, usually for lack of memory, 3 times" in ended.reason
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours_fails_one_study_and_names_nobody(
     network: None, store: Path, files: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -250,6 +260,7 @@ def test_a_fault_of_ours_fails_one_study_and_names_nobody(
             assert found.send_c_echo().Status == 0
 
 
+@pytest.mark.slow
 def test_a_second_listener_at_the_same_store_is_refused(network: None, store: Path) -> None:
     from aiene.errors import UsageError
     from aiene.pacs.service import Service
@@ -338,6 +349,7 @@ def certificates(folder: Path, *names: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_tls_lets_in_who_has_a_certificate_and_one_that_hangs_keeps_nobody_out(
     network: None, store: Path, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def run(tmp_path: Path) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_grand_challenge_finds_its_results(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GC_OUTPUT", str(run.folder / "output"))
     program = load(ROOT / "grand_challenge" / "process.py")
@@ -151,6 +152,7 @@ def test_hecktor_gets_a_mask_a_patient_and_its_zip(
     assert "no file *__CT.nii.gz lies there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_nextflows_commands_make_one_cohort_of_all_parts(tmp_path: Path) -> None:
     """Each process's script with its values filled in; Nextflow itself cannot be had here."""
     text = (ROOT / "nextflow" / "main.nf").read_text()
@@ -170,6 +172,7 @@ def test_nextflows_commands_make_one_cohort_of_all_parts(tmp_path: Path) -> None
     assert {words[words.index("--num-parts") + 1] for words in ran} == {str(parts)}
 
 
+@pytest.mark.slow
 def test_the_parts_of_the_slicer_module_that_need_no_slicer(run: Any) -> None:
     module = load(ROOT / "slicer" / "AIENE" / "AIENE.py")
     words = module.command("aiene", Path("ct.nrrd"), Path("out"))

@@ -50,6 +50,7 @@ def asked(port: int, path: str, **headers: str) -> tuple[int, bytes]:
         link.close()
 
 
+@pytest.mark.slow
 def test_viewer_archive_and_configuration_come_from_one_address(
     empty_archive: Orthanc, tmp_path: Path
 ) -> None:

@@ -215,6 +215,7 @@ def test_a_query_says_when(date: str) -> None:
     assert query("CT", "20240101-", None).filters == (("ModalitiesInStudy", "CT"), ("StudyDate", "20240101-"))
 
 
+@pytest.mark.slow
 def test_an_archive_that_moves_nothing_and_says_success(network: None, tmp_path: Path) -> None:
     """C-MOVE over the wire, from an archive that opens no association back."""
 

@@ -125,6 +125,7 @@ def test_a_title_that_a_real_archive_does_not_know_is_said_and_not_tried_again(
     assert "Trying again" not in done.output
 
 
+@pytest.mark.slow
 def test_exactly_the_contexts_that_are_needed(network: None, fresh: Path) -> None:
     with Counting() as archive:
         assert push(fresh)[0].counts == {"accepted": 3}
@@ -137,6 +138,7 @@ def test_exactly_the_contexts_that_are_needed(network: None, fresh: Path) -> Non
     )
 
 
+@pytest.mark.slow
 def test_without_queries_our_own_table_keeps_it_from_being_sent_twice(network: None, fresh: Path) -> None:
     with Counting() as archive:
         assert push(fresh)[0].counts == {"accepted": 3}
@@ -146,6 +148,7 @@ def test_without_queries_our_own_table_keeps_it_from_being_sent_twice(network: N
     assert [row["status"] for row in rows] == ["there"] * 3
 
 
+@pytest.mark.slow
 def test_what_passes_is_tried_again_and_what_does_not_is_not(network: None, fresh: Path) -> None:
     with Counting(0xA700, 0, 0xC123) as archive:
         summary, waits = push(fresh, tries=3)
@@ -155,6 +158,7 @@ def test_what_passes_is_tried_again_and_what_does_not_is_not(network: None, fres
     assert "C123" in next(d.reason for d in summary.deliveries if d.status == "refused")
 
 
+@pytest.mark.slow
 def test_an_archive_without_resources_is_left_in_peace_after_some_tries(network: None, fresh: Path) -> None:
     with Counting(*[0xA700] * 99) as archive:
         summary, waits = push(fresh, tries=4)
@@ -163,6 +167,7 @@ def test_an_archive_without_resources_is_left_in_peace_after_some_tries(network:
     assert archive.calls == 12
 
 
+@pytest.mark.slow
 def test_a_caller_that_is_refused_stops_at_once(network: None, fresh: Path) -> None:
     with Counting(callers=["SOMEBODY"]) as archive:
         summary, waits = push(fresh, tries=5)
@@ -170,6 +175,7 @@ def test_a_caller_that_is_refused_stops_at_once(network: None, fresh: Path) -> N
     assert "it does not know our AE title AIENE" in summary.deliveries[0].reason
 
 
+@pytest.mark.slow
 def test_a_class_that_is_not_taken_is_named_and_the_others_are_sent(network: None, fresh: Path) -> None:
     with Counting(classes=[SegmentationStorage]) as archive:
         summary, _ = push(fresh)
@@ -191,6 +197,7 @@ def test_a_class_that_is_not_taken_is_named_and_the_others_are_sent(network: Non
         (Peer(url=f"http://127.0.0.1:{PORT}/dicom-web", timeout_s=2), "nothing answers there", True),
     ],
 )
+@pytest.mark.slow
 def test_an_archive_that_is_not_there(
     network: None, fresh: Path, peer: Peer, words: str, passing: bool
 ) -> None:

@@ -42,6 +42,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_person_with_other_nodes() -> None:
     one, other = make_phantom(3, SMALL), make_phantom(4, SMALL)
     assert one.nodes != other.nodes
@@ -73,6 +74,7 @@ def test_the_hu_are_those_of_a_head_and_neck_ct() -> None:
 BANDS = {"air": (-1100, -900), "fat": (-150, -50), "soft": (0, 130), "bone": (300, 3000)}
 
 
+@pytest.mark.slow
 def test_every_planted_node_lies_where_it_says_on_an_oblique_grid(oblique: Phantom) -> None:
     """Against the analytic centre; matted nodes, whose lobes pull the centroid, are left out."""
     single = [n for n in oblique.nodes if n.lobes == 1]
@@ -98,6 +100,7 @@ def test_node_labels_and_node_numbers_agree(oblique: Phantom) -> None:
     assert ((oblique.node_map.array > 0) == (oblique.labels.array == 2)).all()
 
 
+@pytest.mark.slow
 def test_a_side_is_the_patients_side() -> None:
     for seed in range(20, 24):
         phantom = make_phantom(seed, replace(SMALL, tilt_degrees=0.0))
@@ -159,6 +162,7 @@ def test_extension_makes_the_margin_rougher_and_softer() -> None:
     assert np.median(soft) < 0.8 * np.median(sharp)
 
 
+@pytest.mark.slow
 def test_small_normal_nodes_are_not_labelled() -> None:
     phantom = make_phantom(3, replace(SMALL, nodes=(0, 0), primary_share=0.0))
     assert phantom.nodes == ()

@@ -176,6 +176,7 @@ def test_a_ct_without_a_body_is_refused_with_its_reason(
         prepare(NativeCt(empty, 8), template, OPEN)
 
 
+@pytest.mark.slow
 def test_slices_that_keep_nothing_but_the_spine_do_not_count_as_covered() -> None:
     head = Head().on(GRID)
     low = int(np.flatnonzero(GRID.points(np.arange(GRID.size[0])[:, None] * [1, 0, 0])[:, 2] > -20)[0])

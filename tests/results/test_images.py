@@ -38,6 +38,7 @@ def grid(angles: tuple[float, float, float], mirrored: bool, order: tuple[int, i
     st.booleans(),
     st.permutations([0, 1, 2]).map(tuple),
 )
+@pytest.mark.slow
 def test_another_reader_finds_every_voxel_in_its_place(
     tmp_path_factory: pytest.TempPathFactory, angles: Any, mirrored: Any, order: Any
 ) -> None:

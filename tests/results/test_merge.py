@@ -100,6 +100,7 @@ def test_what_is_missing_is_told(done: list[str], source: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "whole" / "run.json").read_text())["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_case_is_taken_from_where_it_is_done(done: list[str], source: Path, tmp_path: Path) -> None:
     first = part(source, tmp_path / "part0", 0)  # a, c, e
     (first / "cases" / "a" / "case.json").unlink()
@@ -126,6 +127,7 @@ def test_other_runs_are_refused_and_nothing_is_written(done: list[str], source: 
     assert not whole.exists()
 
 
+@pytest.mark.slow
 def test_one_case_from_two_inputs_is_refused(done: list[str], source: Path, tmp_path: Path) -> None:
     one = part(source, tmp_path / "one", 0)
     shutil.copy(source / "b.nii.gz", source / "a.nii.gz")

@@ -36,6 +36,7 @@ def corrected(run: Run) -> str:
     return case_id
 
 
+@pytest.mark.slow
 def test_an_export_of_the_review_shows_the_readers_nodes_and_says_that_a_person_drew(dicom_run: Run) -> None:
     with pytest.raises(UsageError, match="not been reviewed"):
         export_run(dicom_run.out, ["dicom-seg"], reviewed=True)
@@ -63,6 +64,7 @@ def test_a_case_that_nobody_is_done_with_is_skipped(dicom_run: Run) -> None:
     assert row.status == "skipped"
 
 
+@pytest.mark.slow
 def test_risk_groups_follow_the_correction(run: Run, tmp_path: Path) -> None:
     review = CountingReview(run.out)
     empty = np.zeros_like(review.open("case").scene.labels.array)

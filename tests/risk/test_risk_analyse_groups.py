@@ -104,6 +104,7 @@ def test_reclassification_names_its_groups_and_lets_death_compete(wrong_way: Any
     assert (cell["n"], cell["risk"]) == (inside.sum(), risk)
 
 
+@pytest.mark.slow
 def test_a_stage_of_one_chapter_is_never_pooled_with_that_of_the_other() -> None:
     table = stratify(drawn(300, seed=2), read_scheme(SCHEME), options=StagingOptions(ene_unknown="negative"))
     pooled = replace(
@@ -138,6 +139,7 @@ def editions(table: pd.DataFrame, converted: dict[str, str]) -> pd.DataFrame:
 TO_8 = {"N0": "N0", "N1": "N1", "N2a": "N1", "N2b": "N1", "N2c": "N2", "N3": "N3"}
 
 
+@pytest.mark.slow
 def test_editions_are_brought_to_one_where_that_loses_nothing_and_stand_in_the_label() -> None:
     table = drawn(200, hpv="positive")
     assert make_design(table, ["n"]).terms[0].label == "N, edition 7"
@@ -150,6 +152,7 @@ def test_editions_are_brought_to_one_where_that_loses_nothing_and_stand_in_the_l
     assert told == ["N of edition 7 in 100 patients was converted to edition 8, which the others have."]
 
 
+@pytest.mark.slow
 def test_editions_that_cannot_be_brought_to_one_are_refused() -> None:
     mixed = editions(drawn(200, hpv="negative"), {n: n for n in TO_8} | {"N3": "N3a"})
     with pytest.raises(UsageError, match=r"cannot be converted without loss .p16-negative .* clinical_ene"):

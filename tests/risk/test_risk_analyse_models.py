@@ -84,6 +84,7 @@ def _square(x: Any) -> Any:
     return x * x
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_processes() -> None:
     jobs = [Job(str(i), _square, (i,), 100.0 + i) for i in range(6)]
     told: list[Any] = []

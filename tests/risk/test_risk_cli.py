@@ -190,6 +190,7 @@ def test_template_writes_a_mapping_and_never_over_one(cli: Any, tmp_path: Path) 
     assert "it exists already" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_own_table_round_trip_by_template(cli: Any) -> None:
     cli("import", "cohort.csv", "--template", "m.toml")
     cli("stage", "cohort.csv", "--map", "m.toml", code=2)  # the unit of the times is not stated
@@ -235,6 +236,7 @@ def test_lenient_drops_are_told_and_the_command_ends_with_1(cli: Any, tmp_path: 
     assert "counted as missing" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_cohort_of_5_patients_is_staged_and_stratified(cli: Any, tmp_path: Path) -> None:
     write_table(COHORT.head(5), tmp_path / "five.csv")
     cli("stage", "five.csv", "-o", "s.csv")
@@ -321,6 +323,7 @@ def test_a_run_that_failed_for_all_is_not_taken_for_a_table_without_counts(cli: 
     assert "no count for any patient" in cli("stratify", "cohort.csv", *words, code=2).stderr
 
 
+@pytest.mark.slow
 def test_a_title_above_the_header_of_a_workbook_is_named_as_the_problem(cli: Any, tmp_path: Path) -> None:
     cohort = pd.read_csv(tmp_path / "cohort.csv", dtype=str)
     cohort.to_excel(tmp_path / "titled.xlsx", index=False, startrow=1)

@@ -145,6 +145,7 @@ def test_table_one_is_in_clinical_order_with_words_and_standardised_differences(
     assert first["Smoking"]["smd"] == 0
 
 
+@pytest.mark.slow
 def test_the_forest_has_references_patients_events_and_the_edition() -> None:
     sample = make_sample("all", "All patients", COHORT.table, outcome(), ("hpv", "t", "age"))
     figure = next(i for i in cox_part(sample, SETTINGS).items if isinstance(i, Figure))

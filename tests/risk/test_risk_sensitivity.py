@@ -58,6 +58,7 @@ def rows_of(part: Any, key: Any) -> Any:
     return {r[key]: r for i in part.items if isinstance(i, Table) for r in i.rows}
 
 
+@pytest.mark.slow
 def test_an_effect_that_is_the_same_in_all_centres_is_found_by_every_model() -> None:
     rows = rows_of(centre_part(sample_of(0.3 * COUNT), SETTINGS), "model")
     for name in (
@@ -172,6 +173,7 @@ def test_subgroups_find_a_planted_interaction_and_name_no_other() -> None:
     assert figure.draw().get_axes()
 
 
+@pytest.mark.slow
 def test_subgroups_of_a_competing_endpoint_test_the_subdistribution_too() -> None:
     own = np.where((TABLE["hpv"] == "negative").fillna(False), 0.5, 0.0)
     part = subgroups_part(sample_of(own * COUNT, name="dc", death=0.1), SETTINGS)
@@ -208,6 +210,7 @@ def test_e_value_of_the_published_example_and_of_a_common_outcome() -> None:
         e_value(2.0, 2.5, 3.0, common=False)
 
 
+@pytest.mark.slow
 def test_the_plain_row_is_the_adjusted_model_of_the_report() -> None:
     sample = sample_of(0.3 * COUNT)
     complete, design, count = sample.complete()

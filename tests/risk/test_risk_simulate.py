@@ -137,6 +137,7 @@ def test_what_cannot_be_simulated_is_one_sentence(make: Any, part: str) -> None:
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.5])
+@pytest.mark.slow
 def test_a_count_planted_onto_real_outcomes_has_the_stated_hazard_ratio(ratio: float) -> None:
     """The cohort's own count is taken away; the planted one is found, within the strata it was planted in."""
     from lifelines import CoxPHFitter
@@ -187,6 +188,7 @@ def test_power_is_schoenfelds_closed_form() -> None:
     assert power(100, hazard_ratio=2.0, event_rate=0.5, sd=0.5, r_squared=0.5).events_80 == 131
 
 
+@pytest.mark.slow
 def test_the_power_of_a_cohort_is_that_of_its_law_and_of_no_seed() -> None:
     """Event rate and spread against one large cohort."""
     settings = CohortSettings()

@@ -245,6 +245,7 @@ options = st.builds(
 
 @settings(max_examples=400, deadline=None)
 @given(inputs, options)
+@pytest.mark.slow
 def test_every_patient_gets_a_value_or_a_reason_in_every_system(patient: Any, chosen: Any) -> None:
     for decision in stage_patient(patient, chosen).values():
         assert (decision.value is None) == bool(decision.reason)
@@ -252,6 +253,7 @@ def test_every_patient_gets_a_value_or_a_reason_in_every_system(patient: Any, ch
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(inputs, min_size=1, max_size=12), options)
+@pytest.mark.slow
 def test_a_table_gives_what_each_patient_gives_alone(patients: Any, chosen: Any) -> None:
     table = pd.DataFrame(patients, columns=Inputs._fields).assign(
         patient_id=[str(i) for i in range(len(patients))]
@@ -298,6 +300,7 @@ def radcure(shared: Path) -> Any:
     return pd.concat([table, stage_table(table).drop(columns="patient_id")], axis=1)
 
 
+@pytest.mark.slow
 def test_radcure_gives_the_counts_of_the_anchors(radcure: Any) -> None:
     assert (len(radcure), radcure["os_event"].sum(), radcure["dm_event"].sum()) == (1501, 450, 201)
     groups = radcure.groupby("rtog0129_fakhry2019")[["os_event", "dm_event"]].agg(["size", "sum"])

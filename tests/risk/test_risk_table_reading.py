@@ -107,6 +107,7 @@ def refused(table: Any, *parts: Any) -> Any:
     return sentence
 
 
+@pytest.mark.slow
 def test_events_coded_1_and_2_are_refused_since_they_can_mean_either() -> None:
     refused(
         bad(os_event=[2, 1, 2, 1]), "os_event is coded 1 and 2", "which is ambiguous", "[values.os_event]"
@@ -472,6 +473,7 @@ def test_writing_refuses_an_unknown_ending_and_a_place_that_is_none(tmp_path: Pa
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
+@pytest.mark.slow
 def test_any_cell_is_a_sentence_or_a_value(data: Any) -> None:
     """No cell, whatever stands in it, ends in a traceback."""
     column = data.draw(

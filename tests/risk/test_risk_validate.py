@@ -163,6 +163,7 @@ def test_with_death_competing_the_model_is_calibrated_where_it_was_made() -> Non
     assert model.risk(inside, [5.0]).mean() == pytest.approx(model.development["observed"]["5"], abs=0.02)
 
 
+@pytest.mark.slow
 def test_an_analysis_locks_its_models_with_points_that_add_up_to_their_risk(tmp_path: Path) -> None:
     settings = AnalysisSettings(covariates=COVARIATES)
     cohort = make_cohort(drawn(260), settings)
@@ -230,6 +231,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Any) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_a_scheme_is_judged_by_its_ranks(cli: Any, tmp_path: Path) -> None:
     words = ("--bootstraps", 4, "--years", "3,5", "--jobs", 1, "--endpoint", "os", "--json")
     told = json.loads(cli("validate", SCHEME, "cohort.csv", "-o", "rep", *words).stdout)

@@ -133,6 +133,7 @@ def test_folds_are_averaged(make_model: Make) -> None:
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2,), None])
+@pytest.mark.slow
 def test_mirroring_averages_over_flips_along_the_allowed_axes(
     make_model: Make, axes: tuple[int, ...] | None
 ) -> None:

@@ -138,6 +138,7 @@ def test_row_12_uno_c_and_auc_of_the_lung_model() -> None:
     assert aucs == pytest.approx([0.698024965769445, 0.647397660015363], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_row_13_gray_test_is_that_of_r(shared: Path) -> None:
     table = bmtcrr(shared)
     for cause, statistic, p in ((1, 2.8623325, 0.09067592), (2, 0.4481279, 0.50322531)):

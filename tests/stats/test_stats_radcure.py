@@ -56,6 +56,7 @@ def dummies(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: (table.group == name).astype(float) for name in GROUPS[1:]})
 
 
+@pytest.mark.slow
 def test_sizes_events_and_follow_up(oropharynx: pd.DataFrame) -> None:
     assert len(oropharynx) == 1501
     assert int(oropharynx.os_event.sum()) == 450

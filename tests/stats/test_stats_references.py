@@ -262,6 +262,7 @@ def brute_c(time: Any, event: Any, risk: Any) -> Any:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 1), st.integers(0, 4)), min_size=2, max_size=40))
+@pytest.mark.slow
 def test_c_counts_every_pair_that_brute_force_counts(patients: Any) -> None:
     time, event, risk = np.array(patients, dtype=float).T
     won, tied, pairs = brute_c(time, event, risk)

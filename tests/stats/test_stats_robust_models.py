@@ -49,6 +49,7 @@ def test_frailty_of_centres() -> None:
     assert found.effects.keys() == set(CENTRE)
 
 
+@pytest.mark.slow
 def test_centres_that_do_not_differ_have_no_variance_and_change_nothing() -> None:
     random = np.random.default_rng(3)
     n = 600

@@ -179,6 +179,7 @@ def test_shuffling_within_groups_keeps_each_groups_values() -> None:
     assert (sums.null == sums.observed).all()
 
 
+@pytest.mark.slow
 def test_imputation_leaves_what_is_known_and_finds_the_planted_effect() -> None:
     table = simulated(600, 33)
     event = (table.state == 1).astype(int)
@@ -401,6 +402,7 @@ def test_a_count_in_each_form() -> None:
     assert count_columns(count, form="spline").shape == (6, 2)
 
 
+@pytest.mark.slow
 def test_restricted_means_of_the_sexes_in_lung_differ_as_their_curves_do() -> None:
     table = lung("sex")
     found = rmst_difference(table.time, table.status, table.sex, 365.0)

@@ -20,6 +20,7 @@ def test_auc_of_a_single_class_is_no_number() -> None:
     assert np.isnan(auc(np.array([0.1, 0.2]), np.array([True, True])))
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_value_and_is_the_same_each_time() -> None:
     rng = np.random.default_rng(4)
     truth = rng.random(60) < 0.5

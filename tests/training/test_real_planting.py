@@ -31,6 +31,7 @@ def nodes(patient: Patient) -> list[RealNode]:
     return draw_nodes(patient, np.random.default_rng(4), 6, 0.3)
 
 
+@pytest.mark.slow
 def test_nothing_but_the_surroundings_of_nodes_changes(patient: Patient, nodes: list[RealNode]) -> None:
     assert nodes
     before = np.rint(patient.ct.array)

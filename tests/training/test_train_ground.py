@@ -174,6 +174,7 @@ def test_images_within_the_work_folder_are_refused(data: tuple[Path, Path], tmp_
 
 
 @pytest.mark.parametrize("name", ["my model", "Größe", "-x", ".hidden", "a/.."])
+@pytest.mark.slow
 def test_a_name_that_no_bundle_can_have_is_told_before_any_work(
     data: tuple[Path, Path], tmp_path: Path, name: str
 ) -> None:
@@ -316,6 +317,7 @@ def test_the_record_of_an_earlier_call_is_compared_and_one_that_was_cut_off_is_n
         check_record(tmp_path / "work", "segmenter", {"seed": 1}, go_on=True)
 
 
+@pytest.mark.slow
 def test_options_that_cannot_be_are_told_before_a_ct_is_read(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

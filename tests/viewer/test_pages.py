@@ -50,6 +50,7 @@ def volume_of(page: str, name: str) -> nib.Nifti1Image:
     return nib.Nifti1Image.from_bytes(gzip.decompress(b64decode(data_of(page, name))))
 
 
+@pytest.mark.slow
 def test_the_ct_in_the_page_is_the_patients_in_the_patients_place(reported: Run) -> None:
     run = reported
     page = page_of(run)
@@ -97,6 +98,7 @@ def test_a_key_voxel_lies_in_its_node(reported: Run) -> None:
         assert areas[node["key"][2]] == areas.max()
 
 
+@pytest.mark.slow
 def test_a_ct_that_moved_is_found_by_its_content_and_one_that_changed_is_not_shown(run: Run) -> None:
     elsewhere = run.out.parent / "moved" / "deep"
     elsewhere.mkdir(parents=True)
@@ -117,6 +119,7 @@ def test_a_ct_that_moved_is_found_by_its_content_and_one_that_changed_is_not_sho
     assert report_run(run.out, jobs=1).cards[0].problems == (CHANGED,)
 
 
+@pytest.mark.slow
 def test_markup_in_a_case_id_and_in_words_stays_text(run: Run) -> None:
     evil = "<img src=x onerror=alert(1)>&'\""
     sly = "</script><script>alert(2)</script>"
@@ -133,6 +136,7 @@ def test_markup_in_a_case_id_and_in_words_stays_text(run: Run) -> None:
     assert "%3Cimg%20src%3Dx" in pages[0]
 
 
+@pytest.mark.slow
 def test_a_case_that_failed_has_a_page_that_says_why_and_comes_first(run: Run) -> None:
     RunStore(run.out).write_case(CaseResult("zz", "failed", "the CT holds no neck; check it."), None)
     summary = report_run(run.out, jobs=1)
@@ -156,6 +160,7 @@ def test_a_case_without_nodes_shows_its_ct(tmp_path: Path) -> None:
     assert 'id="surfaces"' not in page, "a script would look for its canvas"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_half_done_shows_what_is_to_come(run: Run) -> None:
     (run.out / "cases.csv").write_text(
         "case_id,status,reason,n_ai_nodes,n_ai_ene,warnings,seconds,source\ncase,ok,,2,1,,1,case\n"
@@ -182,6 +187,7 @@ def test_a_folder_without_a_run_is_refused_in_a_sentence(tmp_path: Path) -> None
     assert done.exit_code == 2
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_pages_and_one_of_the_users_own_stays(run: Run) -> None:
     first = (report_run(run.out, jobs=1).cohort.read_bytes(), page_of(run))
     assert (report_run(run.out, jobs=1).cohort.read_bytes(), page_of(run)) == first
@@ -191,6 +197,7 @@ def test_the_same_run_gives_the_same_pages_and_one_of_the_users_own_stays(run: R
     assert page_of(run) == "mine"
 
 
+@pytest.mark.slow
 def test_the_risk_group_is_that_of_this_count_whatever_the_table_says(run: Run, tmp_path: Path) -> None:
     clinical = tmp_path / "cohort.csv"
     table = {"patient_id": ["case", "other"], "site": "oropharynx", "hpv": "positive", "n_ai_ene": [5, 0]}
