@@ -151,11 +151,16 @@ def channels_last(network: nn.Module, crops: Sequence[torch.Tensor]) -> Pass:
     """PyTorch, channels last in memory."""
     del crops
     last = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    run = without_gradients(last)
+    return lambda crop: run(crop.contiguous(memory_format=torch.channels_last_3d))
+
+
+def without_gradients(network: Pass) -> Pass:
+    """The same, keeping nothing for a training."""
 
     def run(crop: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
-            logits: torch.Tensor = last(crop.contiguous(memory_format=torch.channels_last_3d))
-            return logits
+            return network(crop)
 
     return run
 
@@ -165,26 +170,13 @@ def scripted(network: nn.Module, crops: Sequence[torch.Tensor]) -> Pass:
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frozen = torch.jit.freeze(torch.jit.trace(network, crops[0]).eval())  # type: ignore[no-untyped-call]
-
-    def run(crop: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            logits: torch.Tensor = frozen(crop)
-            return logits
-
-    return run
+    return without_gradients(frozen)
 
 
 def compiled(network: nn.Module, crops: Sequence[torch.Tensor]) -> Pass:
     """torch.compile; needs a C++ compiler."""
     del crops
-    fused = torch.compile(network)
-
-    def run(crop: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            logits: torch.Tensor = fused(crop)
-            return logits
-
-    return run
+    return without_gradients(torch.compile(network))
 
 
 def by_onnxruntime(network: nn.Module, crops: Sequence[torch.Tensor]) -> Pass:

@@ -179,9 +179,9 @@ def _check_room(archive: Path, members: Sequence[_Member], folder: Path) -> None
 
 
 def _unpack(file: ZipFile, info: ZipInfo, target: Path) -> None:
-    """Write one file; zipfile itself reads no more than was promised and checks the sum."""
+    """Write one file that is not there; zipfile itself reads no more than was promised and checks the sum."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with file.open(info) as source, target.open("wb") as sink:
+    with file.open(info) as source, target.open("xb") as sink:
         shutil.copyfileobj(source, sink, 1 << 20)
 
 
