@@ -122,9 +122,10 @@ def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_workers_and_a_cluster_give_the_bytes_of_one_process(cts: Path, tmp_path: Path) -> None:
-    here, beside, there = tmp_path / "here", tmp_path / "beside", tmp_path / "there"
-    run_cohort(cts, here, device="cpu", jobs=1)
+def test_workers_and_a_cluster_give_the_bytes_of_one_process(
+    cts: Path, segmented_run: Path, tmp_path: Path
+) -> None:
+    here, beside, there = segmented_run, tmp_path / "beside", tmp_path / "there"
     assert run_cohort(cts, beside, device="cpu", jobs=2).exit_code == 0
     summary = run_cohort(cts, there, device="cpu", jobs=2, scheduler="local")
     assert summary.exit_code == 0

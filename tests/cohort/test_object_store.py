@@ -148,21 +148,21 @@ def test_what_a_store_refuses_is_one_sentence(
 
 @pytest.mark.slow
 def test_results_by_url_are_those_of_a_folder_and_a_second_call_goes_on(
-    memory: fsspec.AbstractFileSystem, cts: Path, masks: Path, tmp_path: Path, work: Path
+    memory: fsspec.AbstractFileSystem, cts: Path, masks: Path, contoured_run: Path, work: Path
 ) -> None:
     for file in cts.glob("*.nii.gz"):
         memory.pipe_file(f"/in/{file.name}", file.read_bytes())
-    check_a_store("memory", memory, cts, masks, tmp_path, work)
+    check_a_store("memory", memory, masks, contoured_run, work)
 
 
 @pytest.mark.slow
 def test_a_server_of_s3_serves_input_and_results(
-    s3: str, cts: Path, masks: Path, tmp_path: Path, work: Path
+    s3: str, cts: Path, masks: Path, contoured_run: Path, tmp_path: Path, work: Path
 ) -> None:
     place = Place("s3://cts/in")
     for file in cts.glob("*.nii.gz"):
         place.put(file.name, file.read_bytes())
-    check_a_store("s3", place._fs, cts, masks, tmp_path, work)
+    check_a_store("s3", place._fs, masks, contoured_run, work)
     code, said = run("s3://nowhere/in", "-o", str(tmp_path / "o"))
     assert code == 2
     assert "there is no such bucket" in said
@@ -190,11 +190,10 @@ def test_a_store_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.M
 
 
 def check_a_store(
-    protocol: str, store: fsspec.AbstractFileSystem, cts: Path, masks: Path, tmp_path: Path, work: Path
+    protocol: str, store: fsspec.AbstractFileSystem, masks: Path, contoured_run: Path, work: Path
 ) -> None:
     """Input and results by URL against a run over folders: the same bytes, taken up again, nothing left."""
     own = ("--masks", str(masks))  # no segmenter: this is about the store
-    assert run(str(cts), "-o", str(tmp_path / "here"), *own)[0] == 0
     root = "cts/" if protocol == "s3" else ""
     code, said = run(f"{protocol}://{root}in", "-o", f"{protocol}://{root}out", *own)
     assert code == 0, said
@@ -205,7 +204,7 @@ def check_a_store(
         return bytes(store.cat_file(f"{root}out/{name}"))
 
     for name in ("nodes.csv", "patients.csv", *(f"cases/{c}/labels.nii.gz" for c in ("one", "two"))):
-        assert content(name) == (tmp_path / "here" / name).read_bytes(), name
+        assert content(name) == (contoured_run / name).read_bytes(), name
     for name in TABLES:
         typed = pd.read_parquet(io.BytesIO(content(f"{name}.parquet")))
         plain = pd.read_csv(io.BytesIO(content(f"{name}.csv")), dtype=str)

@@ -291,9 +291,8 @@ def test_a_run_case_by_case_has_the_bytes_of_a_folder_and_is_taken_up_without_it
 
 @pytest.mark.slow
 def test_a_run_by_url_that_was_killed_goes_on_and_ends_with_the_same_bytes(
-    cts: Path, masks: Path, tmp_path: Path, work: Path
+    cts: Path, masks: Path, contoured_run: Path, tmp_path: Path, work: Path
 ) -> None:
-    run_cohort(cts, tmp_path / "plain", device="cpu", jobs=1, masks=masks)
     out = tmp_path / "out"
     words = ["-o", str(out), "--masks", str(masks), "--device", "cpu", "--jobs", "1"]
     line = [sys.executable, "-m", "aiene", "run", f"file://{cts}", *words]
@@ -309,5 +308,5 @@ def test_a_run_by_url_that_was_killed_goes_on_and_ends_with_the_same_bytes(
     assert "already done" in again.stderr
     assert first.stat().st_mtime_ns == before
     for name in ("nodes.csv", "patients.csv", *(f"cases/{c}/labels.nii.gz" for c in ("one", "two"))):
-        assert (out / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
+        assert (out / name).read_bytes() == (contoured_run / name).read_bytes(), name
     assert not list(work.rglob("*.nii.gz"))

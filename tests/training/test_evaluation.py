@@ -16,7 +16,7 @@ TWO = [
             JudgedNode(12.0, 2.5, "II", 0.0, 0.8, 0.9, enhanced=False),
         ),
         false=3,
-        false_sure=1,
+        false_pos=(0.1, 0.3, 0.7),
         false_ene=0,
         fragments=1,
         primary=0.6,
@@ -24,7 +24,7 @@ TWO = [
     Judged(
         (JudgedNode(16.0, 4.0, "III", -8.0, 0.6, 0.2, enhanced=True),),
         false=1,
-        false_sure=0,
+        false_pos=(0.0,),
         false_ene=1,
         fragments=0,
         primary=0.4,
@@ -34,7 +34,7 @@ TWO = [
 
 
 def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
-    figures = evaluate.summary(TWO)
+    figures = evaluate.summary(TWO, 0.2)
     assert (figures["cases"], figures["cases_failed"], figures["nodes"]) == (3, 1, 3)
     assert figures["sensitivity"] == pytest.approx(2 / 3, abs=1e-3)
     assert figures["sensitivity_10_mm_and_more"] == 1.0
@@ -54,8 +54,20 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
     assert (figures["primaries"], figures["primaries_found"]) == (2, 0.5)
     assert figures["false_nodes_per_case"] == 2.0
     assert figures["dice_per_found_node"] == 0.7
-    assert figures["sensitivity_10_mm_and_more_by_pos"] == 0.5
-    assert figures["false_nodes_per_case_by_pos"] == 0.5
+    assert figures["by_pos"] == [
+        {
+            "pos_from": 0.2,
+            "sensitivity_10_mm_and_more": 1.0,
+            "sensitivity_10_mm_and_3_voxels": 1.0,
+            "false_nodes_per_case": 1.0,
+        },
+        {
+            "pos_from": 0.5,
+            "sensitivity_10_mm_and_more": 0.5,
+            "sensitivity_10_mm_and_3_voxels": 0.0,
+            "false_nodes_per_case": 0.5,
+        },
+    ]
     assert figures["false_ene_nodes_per_case"] == 0.5
 
 
@@ -68,13 +80,14 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
             Unplanted(nodes=4, volume=100, hit=60, chance=0.2, chance_matched=0.3, anywhere=True),
         )
     ]
-    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"])  # type: ignore[attr-defined]
+    figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"], 0.5)  # type: ignore[attr-defined]
     assert figures["planted_by_real_numbers"]["nodes"] == 2
     assert figures["blank_plantings"] == {"places": 5, "new_nodes_found": 1}
     assert figures["real_nodes"]["share_of_found_volume_in_high_dose_target"] == 0.6
     table = bundle_card._real_table(figures)
     assert "| found, short axis under 10 mm | 0 of 1 |" in table
     assert "| share of their volume in the high-dose target | 0.6 |" in table
+    assert "| where `pos` is 0.5 and more: false nodes per case | 0.5 |" in table
     numbers = bundle_card._numbers_table(figures)
     assert "| found, level II | 1 of 2 |" in numbers
     assert "| of these, found (half of the volume) | 1.0 |" in numbers

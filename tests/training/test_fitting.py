@@ -96,13 +96,16 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, crops: list[Crop]) ->
     for processes in (1, 2):
         folder = tmp_path / str(processes)
         folder.mkdir()
-        fit_segmenter.train_together(lessons, schedule, folder, 0, processes)
+        if processes == 1:
+            fit_segmenter.train(lessons, schedule, folder, 0)
+        else:
+            fit_segmenter.train_together(lessons, schedule, folder, 0, processes)
         states.append(torch.load(folder / "segmenter_state.pth", weights_only=True)["network"])
     alone, together = (_kernels(state) for state in states)
     before = _kernels(fit_segmenter.new_network(0).state_dict())
     half = replace(schedule, batch=1)
     (tmp_path / "half").mkdir()
-    fit_segmenter.train_together(lessons, half, tmp_path / "half", 0, 1)
+    fit_segmenter.train(lessons, half, tmp_path / "half", 0)
     other = _kernels(torch.load(tmp_path / "half" / "segmenter_state.pth", weights_only=True)["network"])
     moved = (alone - before).norm()
     assert (alone - together).norm() < 0.05 * moved

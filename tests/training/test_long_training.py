@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,30 @@ def test_a_longer_training_goes_on_from_where_an_earlier_one_began_to_cool(tmp_p
     assert torch.load(tmp_path / fit_segmenter.UNCOOLED, weights_only=True)["step"] == 2
     assert len(fit_segmenter.train(lessons, longer, tmp_path, 7, until=3)) == 1
     assert len(fit_segmenter.train(lessons, longer, tmp_path, 7, until=5)) == 2
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_a_cooling_that_begins_where_a_call_has_ended_leaves_the_way_on_open(
+    tmp_path: Path, behind: int
+) -> None:
+    """As long as the state is still hot when it is decided to cool, or one step later."""
+    torch.set_num_threads(1)
+    lessons = [Lesson([crop_of(0)])]
+    longer = replace(TINY, steps=12, cooling=2)
+    fit_segmenter.train(lessons, longer, tmp_path, 7, until=3)
+    fit_segmenter.train(lessons, replace(TINY, steps=5 - behind, cooling=2), tmp_path, 7)
+    assert torch.load(tmp_path / fit_segmenter.UNCOOLED, weights_only=True)["step"] == 3
+    assert len(fit_segmenter.train(lessons, longer, tmp_path, 7, until=4)) == 1
+
+
+def test_a_peer_whose_starter_was_killed_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would go on alone, and write the checkpoint of whoever trains after it."""
+    parents = iter([10, 10, 1])
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    monkeypatch.setattr(fit_segmenter, "_share_gradients", lambda network, peer: None)
+    with pytest.raises(SystemExit, match="has ended"):
+        fit_segmenter.train([Lesson([crop_of(0)])], TINY, tmp_path, 7, peer=fit_segmenter.Peer(0, 2))
+    assert not (tmp_path / fit_segmenter.STATE).exists()
 
 
 def test_the_rate_falls_in_the_cooling_alone() -> None:

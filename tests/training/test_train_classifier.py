@@ -30,7 +30,7 @@ from aiene.training.nodes import Augmentation, Example, augmented_inputs, jitter
 from aiene.training.place import claim
 
 TINY = DualNetWidths(box=(2, 2, 2, 2, 2, 2), box_dense=(4, 4), small=(2, 2, 2, 2, 2, 2, 2), head=4)
-QUICK = FitSettings(epochs=2, steps=2, batch=4, patience=5)
+QUICK = FitSettings(epochs=2, steps=1, batch=4, patience=5)
 
 
 def settings(clinic: Path, out: Path, **changes: object) -> ClassifierTraining:
@@ -136,7 +136,7 @@ def test_work_of_other_data_or_settings_is_not_taken_up(
     trained: tuple[Path, list[Step]], clinic: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(trained[0].with_name("mine.training"), tmp_path / "mine.training")
-    other = FitSettings(epochs=2, steps=2, batch=4, patience=5, seed=9)
+    other = replace(QUICK, seed=9)
     with pytest.raises(UsageError, match=r"other data or settings \(different: fit\)"):
         train_classifier(settings(clinic, tmp_path / "mine", fit=other, go_on=True))
     with pytest.raises(UsageError, match="leave --continue out"):

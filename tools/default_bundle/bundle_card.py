@@ -393,9 +393,25 @@ def _real_table(figures: dict[str, Any]) -> str:
     lines += [f"| {title} | {value} |" for title, value in rows.items() if value is not None]
     if "pos_from" not in figures:  # measured before a bundle had a rule
         lines = [f"{line[:-1]}(before the rule below) |" if "as AI-ENE" in line else line for line in lines]
+    lines += _by_pos(figures["planted_in_real"])
     for name, one in figures["planted_in_real"]["by_short_axis"].items():
         lines.append(f"| found, short axis {name} | {one['found']} of {one['nodes']} |")
     return "\n".join(lines)
+
+
+def _by_pos(found: dict[str, Any]) -> list[str]:
+    """What is left where the classifier has a word: from the bundle's own `pos` on, and from a sure one."""
+    titles = {
+        "sensitivity_10_mm_and_more": "sensitivity, 10 mm and more",
+        "sensitivity_10_mm_and_3_voxels": "sensitivity, 10 mm and 3 voxels and more",
+        "false_nodes_per_case": "false nodes per case",
+    }
+    return [
+        f"| where `pos` is {one['pos_from']:g} and more: {title} | {one[key]} |"
+        for one in found.get("by_pos", ())
+        for key, title in titles.items()
+        if key in one
+    ]
 
 
 def _numbers_table(figures: dict[str, Any]) -> str:
@@ -405,6 +421,7 @@ def _numbers_table(figures: dict[str, Any]) -> str:
         return NOT_YET
     lines = ["| | |", "| --- | --- |"]
     lines += [f"| {title} | {found[key]} |" for title, key in _NUMBERS_ROWS.items()]
+    lines += _by_pos(found)
     for group in _GROUPS:
         for name, one in found[group].items():
             lines.append(f"| found, {_GROUPS[group]} {name} | {one['found']} of {one['nodes']} |")
@@ -523,11 +540,6 @@ _REAL_ROWS = {
     "sensitivity, short axis of 10 mm and more": ("planted_in_real", "sensitivity_10_mm_and_more"),
     "false nodes per case": ("planted_in_real", "false_nodes_per_case"),
     "Dice per found node, mean": ("planted_in_real", "dice_per_found_node"),
-    "where `pos` is 0.5 and more: sensitivity, 10 mm and more": (
-        "planted_in_real",
-        "sensitivity_10_mm_and_more_by_pos",
-    ),
-    "where `pos` is 0.5 and more: false nodes per case": ("planted_in_real", "false_nodes_per_case_by_pos"),
     "false nodes per case that would count as AI-ENE": ("planted_in_real", "false_ene_nodes_per_case"),
     "plantings without a node": ("blank_plantings", "places"),
     "of these, called a node": ("blank_plantings", "new_nodes_found"),

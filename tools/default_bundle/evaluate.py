@@ -29,7 +29,6 @@ from tools.default_bundle.bundle_card import AS_IT_IS, DEFAULT_BUNDLE, stored
 from tools.default_bundle.disturb import DISTURBANCES
 from tools.default_bundle.hosts import read_host
 from tools.default_bundle.judging import (
-    SURE,
     Judged,
     JudgedNode,
     Unplanted,
@@ -59,6 +58,8 @@ GROUPS: dict[str, Callable[[JudgedNode], str]] = {
 """Further groups of planted nodes: short axis in the CT's voxels, level, HU, contrast medium."""
 LEAST_VOXELS = 3.0
 """A short axis of fewer voxels can hardly be seen: the aim counts nodes from it on."""
+SURE = 0.5
+"""From this `pos` on the classifier rather takes it for a node than not: told beside the rule."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def main() -> None:
         "segmenter_sha256": card.files["segmenter/fold_0/checkpoint_final.pth"],
         "pos_from": card.pos_from,
         "kept_out": kept,
-        **figures_of(patients, changes),
+        **figures_of(patients, changes, card.pos_from),
     }
     print(json.dumps(figures, indent=2))
     print(f"{time.monotonic() - began:.0f} s")
@@ -134,12 +135,12 @@ def of_patient(
     return PatientFigures(judged, diseased, blank_places(road, known, number), unplanted(road, known, number))
 
 
-def figures_of(patients: list[PatientFigures], changes: list[str]) -> dict[str, Any]:
+def figures_of(patients: list[PatientFigures], changes: list[str], pos_from: float) -> dict[str, Any]:
     """All figures, ready for JSON."""
-    disturbed = {name: summary([p.judged[name][0] for p in patients]) for name in changes}
+    disturbed = {name: summary([p.judged[name][0] for p in patients], pos_from) for name in changes}
     return {
-        "planted_in_real": summary([j for p in patients for j in p.judged[AS_IT_IS]]),
-        "planted_by_real_numbers": summary([j for p in patients for j in p.diseased]),
+        "planted_in_real": summary([j for p in patients for j in p.judged[AS_IT_IS]], pos_from),
+        "planted_by_real_numbers": summary([j for p in patients for j in p.diseased], pos_from),
         "robustness": disturbed if len(changes) > 1 else {},
         "blank_plantings": {
             "places": sum(p.blank[0] for p in patients),
@@ -149,21 +150,20 @@ def figures_of(patients: list[PatientFigures], changes: list[str]) -> dict[str, 
     }
 
 
-def summary(results: list[Judged | None]) -> dict[str, Any]:
-    """Of one kind of CTs."""
+def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
+    """Of one kind of CTs: every found node, and those from a `pos` on, the bundle's own first."""
     done = [r for r in results if r is not None]
     nodes = [n for r in done for n in r.nodes]
     axes = np.array([n.short_axis_mm for n in nodes])
     across = np.array([n.voxels for n in nodes])
     dice = np.array([n.dice for n in nodes])
-    pos = np.array([n.pos for n in nodes])
     false = np.array([r.false for r in done])
     by_size = {
         name: {"nodes": int(chosen.sum()), "found": int((dice[chosen] > 0).sum())}
         for name, (low, high) in SIZES.items()
         if (chosen := (axes >= low) & (axes < high)).any()
     }
-    large, sure = axes >= 10, (dice > 0) & (pos >= SURE)
+    large = axes >= 10
     seen = large & (across >= LEAST_VOXELS)
     primaries = [r.primary for r in done if r.primary is not None]
     return {
@@ -181,10 +181,24 @@ def summary(results: list[Judged | None]) -> dict[str, Any]:
         "false_nodes_median": float(np.median(false)),
         "fragments_per_case": _rounded(np.mean([r.fragments for r in done])),
         "dice_per_found_node": _rounded(dice[dice > 0].mean()) if (dice > 0).any() else None,
-        "with_pos_from": SURE,
-        "sensitivity_10_mm_and_more_by_pos": _rounded(sure[large].mean()),
-        "false_nodes_per_case_by_pos": _rounded(np.mean([r.false_sure for r in done])),
+        "by_pos": [_from(pos, done) for pos in sorted({pos_from, SURE})],
         "false_ene_nodes_per_case": _rounded(np.mean([r.false_ene for r in done])),
+    }
+
+
+def _from(pos: float, done: list[Judged]) -> dict[str, float]:
+    """The same of the nodes that have such a `pos`, or a higher one."""
+    large = [n for r in done for n in r.nodes if n.short_axis_mm >= 10]
+    seen = [n for n in large if n.voxels >= LEAST_VOXELS]
+    found = {"sensitivity_10_mm_and_more": large, "sensitivity_10_mm_and_3_voxels": seen}
+    return {
+        "pos_from": pos,
+        **{
+            name: _rounded(np.mean([n.dice > 0 and n.pos >= pos for n in nodes]))
+            for name, nodes in found.items()
+            if nodes
+        },
+        "false_nodes_per_case": _rounded(np.mean([sum(p >= pos for p in r.false_pos) for r in done])),
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -415,7 +416,9 @@ def train(
         warm_start(network, start)
     network.to(device)
     optimiser = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=1e-2)
-    first, average = _restore(_checkpoint(work, schedule), network, optimiser)
+    kept = _checkpoint(work, schedule)
+    first, average = _restore(kept, network, optimiser)
+    _keep_uncooled(kept, work, peer.rank == 0 and first >= schedule.steps - schedule.cooling)
     losses: list[float] = []
     began = saved = time.monotonic()
     network.train()
@@ -425,7 +428,7 @@ def train(
         batches = examples(lessons, schedule, seed, steps, peer)
     else:
         batches = drawn_ahead(lessons, schedule, seed, steps, max(1, (os.cpu_count() or 2) - 1))
-    for batch in batches:
+    for batch in _while_started(batches, peer):
         step = batch.step
         for group in optimiser.param_groups:
             group["lr"] = _rate(step, schedule)
@@ -447,6 +450,18 @@ def train(
         if step + 1 == schedule.steps - schedule.cooling:
             _save(work / UNCOOLED, network, average, optimiser, step + 1)
     return losses
+
+
+def _while_started(batches: Iterator[Batch], peer: Peer) -> Iterator[Batch]:
+    """The batches, for as long as the process lives that started the peers.
+
+    Without it they would go on alone, and write the checkpoint of whoever trains after them.
+    """
+    parent = os.getppid()
+    for batch in batches:
+        if peer.count > 1 and os.getppid() != parent:
+            raise SystemExit("the process that started this training has ended")
+        yield batch
 
 
 LOG_STEPS = 50
@@ -551,6 +566,12 @@ def _checkpoint(work: Path, schedule: Schedule) -> Path:
     state = torch.load(last, weights_only=True, map_location="cpu")
     too_soon = state.get("cooled", False) and schedule.cooled(int(state["step"])) == 0
     return uncooled if too_soon else last
+
+
+def _keep_uncooled(kept: Path, work: Path, cooling: bool) -> None:
+    """A cooling that begins with a checkpoint of an earlier call: a longer training goes on from there."""
+    if cooling and kept.exists() and not torch.load(kept, weights_only=True, map_location="cpu")["cooled"]:
+        shutil.copyfile(kept, work / UNCOOLED)
 
 
 def _restore(file: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[int, Weights]:

@@ -38,9 +38,6 @@ either side, a place is taken for one of the same level."""
 SAME_TISSUE_HU = 10.0
 """Half of what muscle and fat of a neck differ from a node by, at most, after smoothing over 5 mm."""
 ENE_SHARE = 0.3
-SURE = 0.5
-"""What the classifier gives a lower `pos` is taken for no node, where its word counts."""
-
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.uint8]
 
@@ -94,7 +91,7 @@ class Judged:
     ----------
     nodes : every planted one that lies in the crop.
     false : found nodes that are no planted tumour, nor lie by more than a third in the real patient's target.
-    false_sure : of these, how many the classifier takes for nodes.
+    false_pos : the classifier's `pos` of each of these; 0 where it has no score.
     false_ene : of these, how many it would count as AI-ENE.
     fragments : further parts of planted nodes that are found.
     primary : share of the planted primary that is called one; None without a primary outside the target.
@@ -102,7 +99,7 @@ class Judged:
 
     nodes: tuple[JudgedNode, ...]
     false: int
-    false_sure: int
+    false_pos: tuple[float, ...]
     false_ene: int
     fragments: int
     primary: float | None = None
@@ -208,14 +205,13 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
     nowhere = target | primary
     false = [f for f in matched.false if nowhere[found.nodes[f].mask].mean() <= MOST_UNKNOWN]
     scores = [found.scores[f] for f in false]
-    sure = [s for s in scores if s is not None and s.pos >= SURE]
     return Judged(
         tuple(
             _judged(case, case.nodes[k - 1], matched.dice.get(k, 0.0), _pos_of(k, matched, found.scores))
             for k in there
         ),
         len(false),
-        len(sure),
+        tuple(0.0 if s is None else s.pos for s in scores),
         sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
         _covered_share(primary, target, found.labels),
