@@ -166,7 +166,7 @@ def test_a_measured_count_is_never_called_simulated(tmp_path: Path) -> None:
 
 def test_the_same_table_gives_the_same_bytes(tmp_path: Path) -> None:
     table = drawn(70)
-    settings = AnalysisSettings(bootstraps=3, jobs=1, hpv_strata=False, covariates=("hpv", "age"))
+    settings = AnalysisSettings(bootstraps=3, jobs=1, hpv_strata=False, covariates=("hpv",))
     digests = []
     for name in ("first", "second"):
         run(table, tmp_path / name, endpoints=("dc",), settings=settings)

@@ -82,10 +82,9 @@ def test_weak_signs_of_extension_are_not_called_with_certainty(bundle: Bundle) -
 
 
 @pytest.mark.slow
-def test_planted_nodes_in_two_unseen_phantoms_are_found(road: Road) -> None:
-    """Seeds that neither training nor the stored evaluation used."""
-    cases = [judge(TEST_SEED + 500 + k, road) for k in range(2)]
-    planted, found = sum(c.planted for c in cases), sum(c.found for c in cases)
-    assert planted >= 4
-    assert found >= 0.6 * planted
-    assert sum(c.false for c in cases) <= 4
+def test_planted_nodes_in_an_unseen_phantom_are_found(road: Road) -> None:
+    """Of a seed that neither training nor the stored evaluations used; those count more of them."""
+    case = judge(TEST_SEED + 500, road)
+    assert case.planted >= 2
+    assert case.found >= 0.6 * case.planted
+    assert case.false <= 2

@@ -100,10 +100,10 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
 def test_extension_is_told_by_strength_and_calibrated() -> None:
     """Probabilities that are right on the average, and one group that is certain and wrong."""
     rng = np.random.default_rng(0)
-    ene = rng.uniform(0, 1, 4000)
-    truth = rng.random(4000) < ene
+    ene = rng.uniform(0, 1, 1600)
+    truth = rng.random(1600) < ene
     rows = np.column_stack([np.where(truth, 0.5, 0.0), ene])
-    figures = evaluate_ene.figures_of(rows, np.arange(4000) // 4, threshold=0.5)
+    figures = evaluate_ene.figures_of(rows, np.arange(1600) // 4, threshold=0.5)
     assert figures["expected_calibration_error"] < 0.03
     assert figures["by_strength"]["plain"]["nodes"] == truth.sum()
     assert set(figures["by_strength"]) == {"none", "plain"}

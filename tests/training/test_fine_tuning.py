@@ -66,7 +66,7 @@ def test_twelve_cases_of_ones_own_make_a_better_segmenter_for_ones_own(
     start = tmp_path / "tiny"
     net = shrunk_bundle(start, patch=(16, 48, 48))
     elsewhere = crops_of(written(tmp_path / "elsewhere", range(1, 4), 200.0))
-    taught(net, elsewhere, 40)
+    taught(net, elsewhere, 30)
     pack(start, net)
     own = written(tmp_path / "own", range(10, 10 + CASES), 110.0)
     unseen = crops_of(written(tmp_path / "unseen", range(30, 33), 110.0))

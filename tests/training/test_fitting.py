@@ -161,7 +161,7 @@ def test_the_classifiers_loss_falls(tmp_path: Path, crops: list[Crop]) -> None:
     assert [n.ene for n in nodes] == [0, 1, 0, 1]
     false = fit_classifier.nodes_of(_emptied(crops[0]), np.roll(crops[0].labels, 45, axis=1))
     assert [(n.pos, n.ene) for n in false] == [(0.0, 0.0)]
-    schedule = fit_classifier.Schedule(steps=40, batch=6, learning_rate=4e-3)
+    schedule = fit_classifier.Schedule(steps=25, batch=5, learning_rate=5e-3)
     losses = fit_classifier.train(nodes + false, schedule, tmp_path, seed=0)
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     scores = fit_classifier.scores(fit_classifier.trained(tmp_path), nodes)
