@@ -24,7 +24,7 @@ from tools.default_bundle.growing_store import GrowingStore
 FALSE_PER_CASE = {"balanced": 0.9, "sensitive": 4.0}
 """Most false nodes a case at each point: the issue of the balanced one is trust, of the sensitive one that a
 reader who looks at everything misses little. The kept-out CTs have 1.1 to 1.4 times as many as these eight
-patients (1.27 and 1.52 against 1.13 with the bundle of 7,052 steps); the balanced point aims at about one there."""
+patients (1.27 and 1.52 against 1.13 with 7,052 steps); balanced aims at about one there."""
 
 
 class Point(NamedTuple):
