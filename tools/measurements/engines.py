@@ -32,6 +32,7 @@ from aiene.pipeline import load_networks
 from aiene.preprocess.preprocess import load_preparation, prepare
 from aiene.segment.engines import Engine, exact_engine, offered
 from aiene.segment.segmenter import Segmenter
+from tools.measurements.case_rows import store, taken_up
 
 RESULTS = Path(__file__).parent / "results" / "engines.json"
 
@@ -51,8 +52,7 @@ def main() -> None:
     if networks.segmenter is None:
         raise ValueError("no segmenter")
     roads = roads_of(networks.segmenter)
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    rows = stored.get("cases", {}) if stored.get("bundle") == bundle.sha256 else {}
+    rows = taken_up(RESULTS, bundle.sha256)
     for file in sorted(words.folder.glob("*/ct.nii.gz"))[: words.cases]:
         if file.parent.name in rows or time.monotonic() - began > words.seconds:
             continue
@@ -73,9 +73,7 @@ def main() -> None:
             row[name] = {"seconds": round(seconds, 3), **beside(answers[name], answers["torch float32"])}
         rows[file.parent.name] = row
         print(file.parent.name, json.dumps(row), flush=True)
-        RESULTS.write_text(
-            json.dumps({"bundle": bundle.sha256, "summary": summary(rows), "cases": rows}, indent=1) + "\n"
-        )
+        store(RESULTS, bundle.sha256, summary(rows), rows)
 
 
 def roads_of(segmenter: Segmenter) -> dict[str, Segmenter]:

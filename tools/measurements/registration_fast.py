@@ -36,6 +36,7 @@ from aiene.models.bundle import find_bundle
 from aiene.pipeline import Networks, load_networks
 from aiene.preprocess.preprocess import Preparation, load_preparation, prepare
 from aiene.preprocess.profile import PUBLISHED, Profile, profile_named
+from tools.measurements.case_rows import store, taken_up
 from tools.measurements.storage_order import ORDERS, Answer, against, answer_of
 
 RESULTS = Path(__file__).parent / "results" / "registration_fast.json"
@@ -57,8 +58,7 @@ def main() -> None:
     keep_freed_memory()
     preparation = load_preparation(bundle)
     networks = load_networks(bundle, torch.device("cpu"), own_masks=False)
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    rows = stored["cases"] if stored.get("bundle") == bundle.sha256 else {}
+    rows = taken_up(RESULTS, bundle.sha256)
     files = spread_out(sorted(words.folder.glob("*/ct.nii.gz")))[: words.cases]
     threshold = bundle.card.ene_threshold
     for number, path in enumerate(files):
@@ -77,8 +77,7 @@ def main() -> None:
         except AieneError as error:
             row["failed"] = str(error)
         print(path.parent.name, json.dumps(row), flush=True)
-        content = {"bundle": bundle.sha256, "summary": summary(rows), "cases": rows}
-        RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+        store(RESULTS, bundle.sha256, summary(rows), rows)
     if words.look:
         far = sorted((r["corner_mm"], name) for name, r in rows.items() if "corner_mm" in r)[-_LOOKED_AT:]
         draw({name: ct_of(words.folder / name / "ct.nii.gz") for _, name in far}, preparation, words.look)
