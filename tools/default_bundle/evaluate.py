@@ -151,7 +151,7 @@ def figures_of(patients: list[PatientFigures], changes: list[str], pos_from: flo
 
 
 def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
-    """Of one kind of CTs: every found node, and those from a `pos` on, the bundle's own first."""
+    """Of one kind of CTs: every found node, and those from `pos_from` and from `SURE` on."""
     done = [r for r in results if r is not None]
     nodes = [n for r in done for n in r.nodes]
     axes = np.array([n.short_axis_mm for n in nodes])
