@@ -11,7 +11,7 @@ from tools.default_bundle.operating_point import Point, chosen, froc
 CURVE = [
     Point(-1.0, 0.97, 0.99, 9.0, 0.6),
     Point(0.0, 0.95, 0.98, 4.0, 0.7),
-    Point(1.0, 0.90, 0.95, 1.0, 0.7),
+    Point(1.0, 0.90, 0.95, 0.9, 0.7),
     Point(2.0, 0.60, 0.70, 0.1, 0.6),
 ]
 
@@ -49,7 +49,7 @@ def test_the_curve_counts_all_crops_together() -> None:
 
 def test_the_card_shows_both_points_and_the_curve() -> None:
     table = _points(chosen(CURVE).card())
-    assert "| balanced | +0.0 | 0.90 | 0.95 | 1.00 | 0.70 |" in table
+    assert "| balanced | +0.0 | 0.90 | 0.95 | 0.90 | 0.70 |" in table
     assert "| sensitive | -1.0 | 0.95 | 0.98 | 4.00 | 0.70 |" in table
     assert table.count("\n") == 1 + 2 + len(CURVE)
     assert _points([{"offset": 0.0}]) == NOT_YET  # a card of before
