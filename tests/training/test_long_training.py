@@ -176,11 +176,13 @@ def test_a_cooling_that_begins_where_a_call_has_ended_leaves_the_way_on_open(
 
 def test_a_peer_whose_starter_was_killed_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else it would go on alone, and write the checkpoint of whoever trains after it."""
-    parents = iter([10, 10, 1])
+    parents = iter([10, 1])
     monkeypatch.setattr(os, "getppid", lambda: next(parents))
     monkeypatch.setattr(fit_segmenter, "_share_gradients", lambda network, peer: None)
     with pytest.raises(SystemExit, match="has ended"):
-        fit_segmenter.train([Lesson([crop_of(0)])], TINY, tmp_path, 7, peer=fit_segmenter.Peer(0, 2))
+        fit_segmenter.train(
+            [Lesson([crop_of(0)])], TINY, tmp_path, 7, peer=fit_segmenter.Peer(0, 2, starter=10)
+        )
     assert not (tmp_path / fit_segmenter.STATE).exists()
 
 

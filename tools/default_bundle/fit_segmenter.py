@@ -121,10 +121,16 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Peer:
-    """One of several processes that train together; `torch.distributed` must be up where count is above 1."""
+    """One of several processes that train together; `torch.distributed` must be up where count is above 1.
+
+    Parameters
+    ----------
+    starter : process id of whoever started them; they end with it.
+    """
 
     rank: int = 0
     count: int = 1
+    starter: int | None = None
 
 
 class OneImageNorm(nn.InstanceNorm3d):
@@ -457,9 +463,8 @@ def _while_started(batches: Iterator[Batch], peer: Peer) -> Iterator[Batch]:
 
     Without it they would go on alone, and write the checkpoint of whoever trains after them.
     """
-    parent = os.getppid()
     for batch in batches:
-        if peer.count > 1 and os.getppid() != parent:
+        if peer.starter is not None and os.getppid() != peer.starter:
             raise SystemExit("the process that started this training has ended")
         yield batch
 
@@ -532,12 +537,13 @@ def train_together(
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = f"file://{folder}/peers"
-        arguments = (count, meeting, lessons, schedule, work, seed, until, start)
+        arguments = (os.getpid(), count, meeting, lessons, schedule, work, seed, until, start)
         start_processes(_train_as, arguments, nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
 
 
 def _train_as(
     rank: int,
+    starter: int,
     count: int,
     meeting: str,
     lessons: Sequence[Lesson] | Source,
@@ -549,7 +555,7 @@ def _train_as(
 ) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=count)
-    train(lessons, schedule, work, seed, until=until, start=start, peer=Peer(rank, count))
+    train(lessons, schedule, work, seed, until=until, start=start, peer=Peer(rank, count, starter))
     torch.distributed.destroy_process_group()
 
 
