@@ -15,7 +15,6 @@ TWO = [
             JudgedNode(8.0, 2.0, "II", 20.0, 0.0, 0.0, enhanced=True),
             JudgedNode(12.0, 2.5, "II", 0.0, 0.8, 0.9, enhanced=False),
         ),
-        false=3,
         false_pos=(0.1, 0.3, 0.7),
         false_ene=0,
         fragments=1,
@@ -23,7 +22,6 @@ TWO = [
     ),
     Judged(
         (JudgedNode(16.0, 4.0, "III", -8.0, 0.6, 0.2, enhanced=True),),
-        false=1,
         false_pos=(0.0,),
         false_ene=1,
         fragments=0,

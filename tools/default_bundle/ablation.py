@@ -23,7 +23,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ import torch
 from aiene.segment.segmenter import load_segmenter
 from tools.default_bundle.curve import measure
 from tools.default_bundle.fit_segmenter import TUMOUR, Lesson, Schedule, train_together, write_nnunet_folder
+from tools.default_bundle.growing_store import Crops
 from tools.default_bundle.long_training import SEED, lessons_of
 from tools.default_bundle.organs import IGNORE
 from tools.default_bundle.phantom_crops import Crop
@@ -38,7 +38,7 @@ from tools.default_bundle.phantom_crops import Crop
 ARMS = ("round", "disease", "organs")
 
 
-class TumourAlone(Sequence[Crop]):
+class TumourAlone(Crops):
     """The same crops with their organs as background.
 
     Parameters
@@ -52,13 +52,8 @@ class TumourAlone(Sequence[Crop]):
     def __len__(self) -> int:
         return len(self.crops)
 
-    @overload
-    def __getitem__(self, index: int) -> Crop: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Crop]: ...
-    def __getitem__(self, index: int | slice) -> Crop | list[Crop]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
+    def at(self, index: int) -> Crop:
+        """With another copy of its labels."""
         crop = self.crops[index]
         organ = (crop.labels >= TUMOUR) & (crop.labels != IGNORE)
         return replace(crop, labels=np.where(organ, 0, crop.labels).astype(np.uint8), organs=())

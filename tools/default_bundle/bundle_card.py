@@ -410,7 +410,7 @@ def _by_pos(found: dict[str, Any]) -> list[str]:
         f"| where `pos` is {one['pos_from']:g} and more: {title} | {one[key]} |"
         for one in found.get("by_pos", ())
         for key, title in titles.items()
-        if key in one
+        if one[key] is not None
     ]
 
 

@@ -155,7 +155,6 @@ def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
     done = [r for r in results if r is not None]
     nodes = [n for r in done for n in r.nodes]
     axes = np.array([n.short_axis_mm for n in nodes])
-    across = np.array([n.voxels for n in nodes])
     dice = np.array([n.dice for n in nodes])
     false = np.array([r.false for r in done])
     by_size = {
@@ -163,41 +162,33 @@ def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
         for name, (low, high) in SIZES.items()
         if (chosen := (axes >= low) & (axes < high)).any()
     }
-    large = axes >= 10
-    seen = large & (across >= LEAST_VOXELS)
     primaries = [r.primary for r in done if r.primary is not None]
     return {
         "cases": len(results),
         "cases_failed": len(results) - len(done),
         "nodes": len(axes),
         "sensitivity": _rounded((dice > 0).mean()),
-        "sensitivity_10_mm_and_more": _rounded((dice[large] > 0).mean()),
-        "sensitivity_10_mm_and_3_voxels": _rounded((dice[seen] > 0).mean()) if seen.any() else None,
+        **_from(0.0, done),
         "by_short_axis": by_size,
         **{name: _counted(nodes, group) for name, group in GROUPS.items()},
         "primaries": len(primaries),
         "primaries_found": _rounded(np.mean([p >= 0.5 for p in primaries])) if primaries else None,
-        "false_nodes_per_case": _rounded(false.mean()),
         "false_nodes_median": float(np.median(false)),
         "fragments_per_case": _rounded(np.mean([r.fragments for r in done])),
         "dice_per_found_node": _rounded(dice[dice > 0].mean()) if (dice > 0).any() else None,
-        "by_pos": [_from(pos, done) for pos in sorted({pos_from, SURE})],
+        "by_pos": [{"pos_from": pos, **_from(pos, done)} for pos in sorted({pos_from, SURE})],
         "false_ene_nodes_per_case": _rounded(np.mean([r.false_ene for r in done])),
     }
 
 
-def _from(pos: float, done: list[Judged]) -> dict[str, float]:
-    """The same of the nodes that have such a `pos`, or a higher one."""
+def _from(pos: float, done: list[Judged]) -> dict[str, float | None]:
+    """What is found, and falsely found, of nodes with such a `pos` or a higher one; 0 takes every node."""
     large = [n for r in done for n in r.nodes if n.short_axis_mm >= 10]
-    seen = [n for n in large if n.voxels >= LEAST_VOXELS]
-    found = {"sensitivity_10_mm_and_more": large, "sensitivity_10_mm_and_3_voxels": seen}
+    found = np.array([n.dice > 0 and n.pos >= pos for n in large])
+    seen = np.array([n.voxels >= LEAST_VOXELS for n in large])
     return {
-        "pos_from": pos,
-        **{
-            name: _rounded(np.mean([n.dice > 0 and n.pos >= pos for n in nodes]))
-            for name, nodes in found.items()
-            if nodes
-        },
+        "sensitivity_10_mm_and_more": _rounded(found.mean()),
+        "sensitivity_10_mm_and_3_voxels": _rounded(found[seen].mean()) if seen.any() else None,
         "false_nodes_per_case": _rounded(np.mean([sum(p >= pos for p in r.false_pos) for r in done])),
     }
 

@@ -13,7 +13,24 @@ import numpy as np
 from tools.default_bundle.phantom_crops import Crop
 
 
-class GrowingStore(Sequence[Crop]):
+class Crops(Sequence[Crop]):
+    """Crops that are made when they are asked for, by `at`."""
+
+    def at(self, index: int) -> Crop:
+        """The crop of that number."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> Crop: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Crop]: ...
+    def __getitem__(self, index: int | slice) -> Crop | list[Crop]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        return self.at(index)
+
+
+class GrowingStore(Crops):
     """Crops on disk; `refresh` takes in what has come since.
 
     Parameters
@@ -52,13 +69,8 @@ class GrowingStore(Sequence[Crop]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Crop: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Crop]: ...
-    def __getitem__(self, index: int | slice) -> Crop | list[Crop]:
-        if isinstance(index, slice):
-            return [self[k] for k in range(*index.indices(len(self)))]
+    def at(self, index: int) -> Crop:
+        """Its image and labels stay on disk until they are looked at."""
         name = self.names[index]
         if name not in self._known:
             self._known[name] = tuple(self.facts(index)["organs"])

@@ -90,19 +90,23 @@ class Judged:
     Parameters
     ----------
     nodes : every planted one that lies in the crop.
-    false : found nodes that are no planted tumour, nor lie by more than a third in the real patient's target.
-    false_pos : the classifier's `pos` of each of these; 0 where it has no score.
+    false_pos : of each found node that is no planted tumour, nor lies by more than a third in the real
+        patient's target, the classifier's `pos`; 0 without a score.
     false_ene : of these, how many it would count as AI-ENE.
     fragments : further parts of planted nodes that are found.
     primary : share of the planted primary that is called one; None without a primary outside the target.
     """
 
     nodes: tuple[JudgedNode, ...]
-    false: int
     false_pos: tuple[float, ...]
     false_ene: int
     fragments: int
     primary: float | None = None
+
+    @property
+    def false(self) -> int:
+        """How many found nodes are false."""
+        return len(self.false_pos)
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,6 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
             _judged(case, case.nodes[k - 1], matched.dice.get(k, 0.0), _pos_of(k, matched, found.scores))
             for k in there
         ),
-        len(false),
         tuple(0.0 if s is None else s.pos for s in scores),
         sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
