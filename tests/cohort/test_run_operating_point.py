@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import aiene.case_worker
 import aiene.cohort
 from aiene.cli.app import app
+from aiene.errors import ModelError
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import CARD, default_folder, find_bundle
 from aiene.nodes.node import CountingRule
@@ -34,7 +35,7 @@ def bundles(tmp_path: Path) -> Path:
         shutil.copytree(default_folder(), tmp_path / name)
         card = json.loads((tmp_path / name / CARD).read_text(encoding="utf-8"))
         card |= {"name": name, "pos_from": pos_from}
-        card["segmenter"]["operating_points"] = points
+        card["segmenter"] |= {"operating_points": points, "cores": {}}
         (tmp_path / name / CARD).write_text(json.dumps(card), encoding="utf-8")
     return tmp_path
 
@@ -125,3 +126,29 @@ def test_a_bundle_s_point_is_its_segmenters_offset(bundles: Path) -> None:
     }
     assert offsets == {"balanced": 0.0, "sensitive": -2.5}
     assert load_bundle_segmenter(bundle).node_offset == 0
+
+
+@pytest.mark.parametrize(
+    ("offset", "logit", "core"), [(0.0, 0.0, 4.0), (-2.5, 0.0, 1.5), (-4.0, 0.0, 0.0), (-6.0, -2.0, 0.0)]
+)
+def test_where_nodes_need_a_core_a_point_moves_that_and_the_contours_stay(
+    bundles: Path, offset: float, logit: float, core: float
+) -> None:
+    file = bundles / "two" / CARD
+    card = json.loads(file.read_text(encoding="utf-8"))
+    card["segmenter"] |= {"cores": {"GTVn": 4.0, "GTVp": 2.0}}
+    card["segmenter"]["operating_points"]["sensitive"] = offset
+    file.write_text(json.dumps(card), encoding="utf-8")
+    segmenter = load_bundle_segmenter(find_bundle(str(bundles / "two")), None, "sensitive")
+    assert segmenter.node_offset == logit
+    assert segmenter.cores == {1: 2.0, 2: core}
+
+
+def test_a_core_of_a_label_that_is_not_there_is_no_card(bundles: Path) -> None:
+    file = bundles / "two" / CARD
+    card = json.loads(file.read_text(encoding="utf-8"))
+    card["labels"] = {"GTVn": 2}
+    card["segmenter"] |= {"cores": {"GTVp": 2.0}}
+    file.write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(ModelError, match="a core of a label that the segmenter does not know"):
+        find_bundle(str(bundles / "two"))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from aiene.cli.app import app
 from aiene.errors import ModelError, OutputError, UsageError
 from aiene.models.bundle import default_folder, find_bundle, import_from_hub, read_bundle
-from aiene.models.exporters import export_bundle
+from aiene.models.exporters import To, export_bundle
 from aiene.models.importers.trial import SEEDS, trial_crop
 from aiene.segment.segmenter import load_bundle_segmenter
 
@@ -31,6 +33,17 @@ def test_the_folder_for_nnunet_holds_the_very_files_that_its_predictor_is_tested
     for file in (f for f in own.rglob("*") if f.is_file()):
         assert (tmp_path / "net" / file.relative_to(own)).read_bytes() == file.read_bytes()
     assert "nnUNetv2_predict_from_modelfolder" in (tmp_path / "net" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("to", ["nnunet", "monai"])
+def test_the_notes_tell_of_pieces_that_another_program_would_not_drop(to: To, tmp_path: Path) -> None:
+    bundle = find_bundle("default")
+    for cores, told in (({}, False), ({"GTVn": 2.5}, True)):
+        settings = bundle.card.segmenter.model_copy(update={"cores": cores})
+        changed = replace(bundle, card=bundle.card.model_copy(update={"segmenter": settings}))
+        folder = export_bundle(changed, to, tmp_path / f"{to}{told}")
+        notes = next(folder.rglob("README.md")).read_text(encoding="utf-8")
+        assert ("GTVn by 2.5" in notes) is told
 
 
 @pytest.mark.slow
@@ -60,6 +73,11 @@ def test_monais_own_inferer_gives_our_labels(tmp_path: Path) -> None:
     assert decided.mean() > 0.999
     labels = logits.argmax(axis=0)
     labels[labels > 2] = 0  # a run leaves the organs out
+    for name, core in bundle.card.segmenter.cores.items():  # and what the export's notes tell of
+        value = bundle.card.labels[name]
+        sure = logits[value] - np.delete(logits, value, 0).max(axis=0) > core
+        kept = ndimage.binary_propagation(sure, np.ones((3, 3, 3)), labels == value)
+        labels[(labels == value) & ~kept] = 0
     np.testing.assert_array_equal(labels[decided], expected.array[decided])
     assert (expected.array == 2).any()
     metadata = json.loads((folder / "configs" / "metadata.json").read_text())

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
+from scipy import ndimage
 from torch import nn
 
 from aiene.errors import CaseError
 from aiene.geometry.grid import Grid, Volume
 from aiene.models.bundle import find_bundle
 from aiene.segment.network import answer
-from aiene.segment.segmenter import load_bundle_segmenter, load_segmenter
+from aiene.segment.segmenter import load_bundle_segmenter, load_segmenter, pieces_with_core
 
 Make = Callable[..., tuple[Path, list[nn.Module]]]
 PATCH = (16, 32, 32)
@@ -83,6 +84,38 @@ def test_an_offset_of_the_nodes_is_as_if_it_stood_in_the_last_bias(make_model: M
     np.testing.assert_array_equal(moved(crop).array == 2, logits.argmax(0) == 1)
     plain = load_segmenter(folder, labels={"GTVn": 1, "GTVp": 2})(crop).array
     assert (moved(crop).array == 2).sum() > (plain == 2).sum()
+
+
+@pytest.mark.parametrize("from_v1", [False, True])
+def test_pieces_without_a_core_are_background_and_all_else_stays(make_model: Make, from_v1: bool) -> None:
+    """Against a reconstruction by dilation, here with logits of both kinds of model; probabilities stay."""
+    folder, (network,) = make_model(plans={"aiene_origin": "nnunet_v1"} if from_v1 else {})
+    crop = crop_of()
+    names = {"GTVn": 1, "GTVp": 2}
+    logits = logits_of(network, ct(crop.array)).numpy()
+    lead = logits[1] - np.maximum(logits[0], logits[2])
+    border, high = (float(q) for q in np.quantile(lead, (0.98, 0.995)))  # so that several pieces are called
+    core = high - border
+    plain = load_segmenter(folder, labels=names, node_offset=border)
+    expected = plain(crop).array.copy()
+    kept = ndimage.binary_propagation(lead > high, np.ones((3, 3, 3)), expected == 2)
+    expected[(expected == 2) & ~kept] = 0
+    assert 0 < kept.sum() < (plain(crop).array == 2).sum()
+    with_cores = load_segmenter(folder, labels=names, node_offset=border, cores={"GTVn": core})
+    np.testing.assert_array_equal(with_cores(crop).array, expected)
+    labels, probabilities = with_cores.look(crop)
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(probabilities, plain.probabilities(crop))
+
+
+def test_a_piece_is_what_touches_at_a_corner_and_stays_whole() -> None:
+    lead = np.full((3, 5, 9), -1.0)
+    lead[0, 0, 0:2], lead[1, 1, 2] = 0.5, 4.0  # joined by a corner
+    lead[1, 3, 6:9] = 3.0
+    kept = pieces_with_core(lead > 0, lead, 3.5)
+    np.testing.assert_array_equal(np.argwhere(kept), [[0, 0, 0], [0, 0, 1], [1, 1, 2]])
+    np.testing.assert_array_equal(pieces_with_core(lead > 0, lead, 0.0), lead > 0)
+    assert not pieces_with_core(lead > 5, lead, 0.0).any()
 
 
 @pytest.mark.parametrize("kind", ["PlainConvUNet", "ResidualEncoderUNet"])

@@ -26,8 +26,8 @@ def work(tmp_path: Path) -> Path:
     shutil.copytree(DEFAULT_BUNDLE / "segmenter", folder / "segmenter")
     (folder / "segmenter" / "fold_0" / "checkpoint_final.pth").write_bytes(b"other weights")
     torch.save({"step": 3}, folder / "segmenter_state.pth")
-    points = chosen([Point(0.0, 0.9, 0.95, 3.0, 0.7), Point(1.0, 0.8, 0.9, 1.0, 0.7)]).card()
-    (folder / "operating_point.json").write_text(json.dumps(points))
+    points = chosen({0.0: [Point(0.0, 0.9, 0.95, 3.0, 0.7), Point(1.0, 0.8, 0.9, 1.0, 0.7)]}).card()
+    (folder / "operating_point.json").write_text(json.dumps({**points, "cores": {"GTVn": 1.0}}))
     return folder
 
 
@@ -49,6 +49,7 @@ def test_a_new_segmenter_leaves_classifier_and_threshold_and_no_figure_of_the_ol
     assert card.ene_threshold == before.ene_threshold
     assert not [name for name in card.provenance if name.endswith("evaluation")]
     assert dict(card.segmenter.operating_points) == {"balanced": 0.0, "sensitive": -1.0}
+    assert dict(card.segmenter.cores) == {"GTVn": 1.0}
 
 
 def test_the_card_tells_what_either_network_learned_from(work: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tools.default_bundle.bundle_card import KEPT, _counting, _offsets, _points
-from tools.default_bundle.choose_points import OFFSETS, at_the_weights, counting_of, points_of_line
+from tools.default_bundle.choose_points import OFFSETS, at_the_weights, bar_at, counting_of, points_of_line
 from tools.default_bundle.operating_point import Point
 
 CURVE = [
@@ -17,7 +17,7 @@ CURVE = [
 ]
 
 
-def test_the_balanced_point_is_where_the_weights_stand() -> None:
+def test_the_balanced_point_is_where_the_bundle_stands() -> None:
     """Also where it costs more false nodes than a new choice would allow."""
     card = at_the_weights(CURVE).card()
     assert card["balanced"]["offset"] == 0
@@ -25,6 +25,12 @@ def test_the_balanced_point_is_where_the_weights_stand() -> None:
     assert _offsets(card) == {"balanced": 0.0, "sensitive": -1.0}
     assert [row["offset"] for row in card["froc"]] == [-2, -1, 0, 1]
     assert 0.0 in OFFSETS
+
+
+def test_an_offset_moves_the_core_and_only_below_it_the_contour() -> None:
+    assert bar_at({"GTVn": 3.0}, -2.0) == (0.0, 1.0)
+    assert bar_at({"GTVn": 3.0}, -4.0) == (-1.0, -1.0)
+    assert bar_at({}, 1.0) == (1.0, 1.0)
 
 
 def test_the_sensitive_point_is_never_the_less_sensitive_one() -> None:

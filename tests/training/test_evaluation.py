@@ -7,7 +7,7 @@ import pytest
 
 from aiene.geometry.grid import Grid, Volume
 from tools.default_bundle import bundle_card, evaluate, evaluate_ene
-from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, alike_places
+from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, _false_primaries, alike_places
 
 TWO = [
     Judged(
@@ -19,6 +19,7 @@ TWO = [
         false_ene=0,
         fragments=1,
         primary=0.6,
+        false_primaries=1,
     ),
     Judged(
         (JudgedNode(16.0, 4.0, "III", -8.0, 0.6, 0.2, enhanced=True),),
@@ -50,6 +51,7 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
     assert figures["by_enhancement"]["plain"] == {"nodes": 1, "found": 1}
     assert figures["by_contrast"]["under muscle"] == {"nodes": 1, "found": 1}
     assert (figures["primaries"], figures["primaries_found"]) == (2, 0.5)
+    assert figures["false_primaries_per_case"] == 0.5
     assert figures["false_nodes_per_case"] == 2.0
     assert figures["dice_per_found_node"] == 0.7
     assert figures["by_pos"] == [
@@ -112,6 +114,19 @@ def test_extension_is_told_by_strength_and_calibrated() -> None:
     assert figures["auc"] == 0.0
     assert figures["by_strength"]["none"]["certain_yes"] == 1.0
     assert "| none |" in bundle_card._ene_table(figures)
+
+
+def test_a_false_primary_is_a_piece_that_lies_in_no_planted_one_and_hardly_where_nothing_counts() -> None:
+    called, primary, nowhere = (np.zeros((4, 9, 40), dtype=bool) for _ in range(3))
+    called[1, 1, 1:11] = True  # half of it in the planted one
+    primary[1, 1, 1:6] = True
+    called[1, 4, 1:11] = True  # by four tenths in the target
+    nowhere[1, 4, 1:5] = True
+    assert _false_primaries(called, primary, nowhere) == 0
+    called[1, 7, 1:11] = True  # by three tenths
+    nowhere[1, 7, 1:4] = True
+    called[3, 1, 30:33] = True
+    assert _false_primaries(called, primary, nowhere) == 2
 
 
 def test_like_places_are_as_bright_as_high_and_as_far_from_the_midline() -> None:

@@ -278,10 +278,27 @@ def told(pieces: dict[tuple[int, int, int], tuple[int, float]]) -> _Told:
     return _Told(probability)
 
 
+def at(*leads: float) -> list[curve.Bar]:
+    """Bars of which contour and core are one."""
+    return [curve.Bar(lead, lead) for lead in leads]
+
+
+def test_a_core_moves_no_contour() -> None:
+    """The pieces that stay are drawn as without one."""
+    crop = crop_of(0)
+    segmenter = told({(32, 76, 66): (NODE, 0.95), (10, 30, 30): (NODE, 0.7)})
+    bars = [curve.Bar(0.0, 0.0), curve.Bar(0.0, 2.0), curve.Bar(0.0, 5.0)]
+    counts = counts_of(crop, segmenter, [12.0], bars=bars)  # type: ignore[arg-type]
+    assert counts.false.tolist() == [1, 0, 0]
+    assert counts.dice[0, 0] == counts.dice[1, 0] > 0
+    assert counts.dice[2, 0] == 0
+
+
 def test_figures_count_found_missed_and_false_nodes_at_each_offset() -> None:
     crop = crop_of(0)
     segmenter = told({(32, 76, 66): (NODE, 0.95), (10, 30, 30): (NODE, 0.7), (50, 120, 120): (PAROTID, 0.9)})
-    counts = counts_of(crop, segmenter, [12.0], offsets=(0.0, 2.0, 5.0))  # type: ignore[arg-type]
+    counts = counts_of(crop, segmenter, [12.0], bars=at(0.0, 2.0, 5.0))  # type: ignore[arg-type]
+    assert counts.false_primaries == ()
     assert counts.false.tolist() == [1, 0, 0]
     assert [bool(d) for d in counts.dice[:, 0]] == [True, True, False]
     figures = summary([counts, counts], offsets=(0.0, 2.0, 5.0))
@@ -293,8 +310,11 @@ def test_figures_count_found_missed_and_false_nodes_at_each_offset() -> None:
 def test_a_piece_in_what_nobody_outlined_is_neither_false_nor_a_hard_place() -> None:
     crop = crop_of(0)
     crop.labels[5:16, 10:50, 10:50] = IGNORE
-    segmenter = told({(10, 30, 30): (NODE, 0.9), (50, 120, 120): (PRIMARY, 0.9)})
-    assert counts_of(crop, segmenter, [12.0], offsets=(0.0,)).false.tolist() == [0]  # type: ignore[arg-type]
+    pieces = {(10, 30, 30): (NODE, 0.9), (50, 120, 120): (PRIMARY, 0.9), (10, 44, 16): (PRIMARY, 0.9)}
+    segmenter = told(pieces)
+    counts = counts_of(crop, segmenter, [12.0], bars=at(0.0))  # type: ignore[arg-type]
+    assert counts.false.tolist() == [0]
+    assert counts.false_primaries == pytest.approx([np.log(9)], abs=1e-5)
     ((z, y, x),) = false_places(crop, segmenter)  # type: ignore[arg-type]
     assert np.linalg.norm(np.subtract((z, y, x), (50, 120, 120))) < 8
 

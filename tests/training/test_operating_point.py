@@ -1,12 +1,24 @@
-"""The two operating points: few false nodes, or few missed ones."""
+"""The two operating points: few false nodes, or few missed ones; and the border of what is found."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from tools.default_bundle.bundle_card import NOT_YET, _points
-from tools.default_bundle.curve import CropCounts
-from tools.default_bundle.operating_point import Point, chosen, froc
+from tools.default_bundle.curve import Bar, CropCounts
+from tools.default_bundle.operating_point import (
+    BARS,
+    CONTOURS,
+    CORES,
+    Point,
+    chosen,
+    curves,
+    froc,
+    primary_core,
+)
 
 CURVE = [
     Point(-1.0, 0.97, 0.99, 9.0, 0.6),
@@ -17,23 +29,49 @@ CURVE = [
 
 
 def test_each_point_is_the_most_sensitive_that_its_false_nodes_allow() -> None:
-    found = chosen(CURVE)
+    found = chosen({0.0: CURVE})
     assert found.points["balanced"].offset == 1.0
     assert found.points["sensitive"].offset == 0.0
-    assert found.bias == 1.0
 
 
-def test_where_no_offset_is_quiet_enough_the_quietest_is_taken() -> None:
-    found = chosen(CURVE[:2])
+def test_the_contour_is_the_one_that_draws_all_nodes_best() -> None:
+    """A missed node counts as drawn with a Dice of 0: neither sensitivity nor Dice decides alone."""
+    sharper = [p._replace(dice=p.dice + 0.1, sensitivity=p.sensitivity - 0.05) for p in CURVE]
+    blunter = [p._replace(dice=p.dice - 0.1, sensitivity=p.sensitivity + 0.05) for p in CURVE]
+    found = chosen({-1.0: blunter, 0.0: CURVE, 1.0: sharper})
+    assert (found.contour, found.froc) == (1.0, tuple(sharper))
+    assert chosen({-1.0: blunter, 0.0: CURVE}).contour == 0.0
+
+
+def test_each_contour_has_a_curve_over_all_cores() -> None:
+    dice = np.arange(len(BARS), dtype=float)[:, None] / len(BARS) + 0.01
+    found = curves([CropCounts((12.0,), dice, np.zeros(len(BARS)), None)])
+    assert list(found) == list(CONTOURS)
+    assert all([p.offset for p in curve] == list(CORES) for curve in found.values())
+    for contour, curve in found.items():
+        at = BARS.index(Bar(contour, contour + CORES[2]))
+        assert curve[2].dice == pytest.approx(dice[at, 0], abs=1e-4)
+
+
+def test_where_no_core_is_quiet_enough_the_quietest_is_taken() -> None:
+    found = chosen({0.0: CURVE[:2]})
     assert found.points["balanced"].offset == 0.0
 
 
-def test_the_card_counts_offsets_from_the_packed_model() -> None:
-    card = chosen(CURVE).card()
+def test_the_card_counts_offsets_from_the_balanced_point() -> None:
+    card = chosen({0.0: CURVE}).card()
     assert card["balanced"]["offset"] == 0
     assert card["sensitive"]["offset"] == -1
     assert [row["offset"] for row in card["froc"]] == [-2, -1, 0, 1]
     assert card["balanced"]["sensitivity_10_mm"] == 0.95
+
+
+def test_the_core_of_primaries_lets_one_false_piece_through_in_twenty_crops() -> None:
+    none = CropCounts((), np.zeros((1, 0)), np.zeros(1), None)
+    some = [replace(none, false_primaries=(4.2, 0.3)), replace(none, false_primaries=(2.7,)), *[none] * 18]
+    assert primary_core(some) == 3.0
+    assert primary_core([none]) == 0.0
+    assert primary_core([replace(none, false_primaries=(99.0,))]) == CORES[-1]
 
 
 def test_the_curve_counts_all_crops_together() -> None:
@@ -48,7 +86,7 @@ def test_the_curve_counts_all_crops_together() -> None:
 
 
 def test_the_card_shows_both_points_and_the_curve() -> None:
-    table = _points(chosen(CURVE).card())
+    table = _points(chosen({0.0: CURVE}).card())
     assert "| balanced | +0.0 | 0.90 | 0.95 | 0.90 | 0.70 |" in table
     assert "| sensitive | -1.0 | 0.95 | 0.98 | 4.00 | 0.70 |" in table
     assert table.count("\n") == 1 + 2 + len(CURVE)

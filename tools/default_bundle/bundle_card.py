@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import aiene
 from aiene.classify.classifier import save_classifier
 from aiene.classify.dualnet import DualNet
 from aiene.hashing import file_sha256
-from aiene.models.bundle import CARD, read_bundle, write_card
+from aiene.models.bundle import CARD, Tumour, read_bundle, write_card
 from tools.default_bundle.fit_classifier import NORMALISATION
 from tools.default_bundle.fit_segmenter import ARCHITECTURE
 
 MIRRORING = True
 """The default bundle's segmenter also looks at the mirrored crop."""
+TUMOURS = {"GTVp": 1, "GTVn": 2}
+"""Labels of the segmenter's own output that count."""
 DEFAULT_BUNDLE = Path(aiene.__file__).parent / "models" / "default"
 NECK_CENTRE = (0.0, 0.0, 0.0)
 """The template's own space has its origin there (`make_template.py`)."""
@@ -76,10 +79,12 @@ The first planting of each CT by the older planter, disturbed:
 ## Operating points
 
 On the 8 validation patients, both planters. `balanced` is what a run gives, and `aiene run --operating-point
-sensitive` the other; an offset is taken off the nodes' logit.
+sensitive` the other.
 Command: `python -m tools.default_bundle.choose_points`.
 
 {points}
+
+{cores}
 
 ## Which nodes count
 
@@ -244,11 +249,12 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
             "rescue_registration": True,
             "ene_threshold": threshold,
             "pos_from": provenance.get("counting", {}).get("pos_from", 0.0),
-            "labels": {"GTVp": 1, "GTVn": 2},
+            "labels": TUMOURS,
             "segmenter": {
                 "folder": "segmenter",
                 "mirroring": MIRRORING,
                 "auxiliary": auxiliary_labels(bundle / "segmenter"),
+                "cores": _cores(provenance.get("operating_point")),
                 "operating_points": _offsets(provenance.get("operating_point")),
             },
             "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
@@ -263,6 +269,25 @@ def _offsets(points: Any) -> dict[str, float]:
     if not isinstance(points, dict):
         return {}
     return {name: points[name]["offset"] for name in ("balanced", "sensitive")}
+
+
+def _cores(points: Any) -> dict[str, float]:
+    """The cores that the balanced point asks for; a card of before has none."""
+    found: dict[str, float] = points.get("cores", {}) if isinstance(points, dict) else {}
+    return found
+
+
+def _core_words(cores: Mapping[Tumour, float]) -> str:
+    """What a piece needs to stay, and what the offsets of the table above are."""
+    if not cores:
+        return "An offset is taken off the nodes' logit."
+    needs = " and ".join(f"{core:g} for {name}" for name, core in sorted(cores.items()))
+    return (
+        "A voxel is called what its highest logit says; a piece of such voxels stays only where that logit "
+        f"leads somewhere by its core: {needs}. An offset is added to the nodes' core, so contours stay; "
+        "what would take it below 0 is taken off their logit. Other programs that run the segmenter know no "
+        "cores, and find more false pieces."
+    )
 
 
 def auxiliary_labels(folder: Path) -> dict[str, int]:
@@ -304,6 +329,7 @@ def write_readme(bundle: Path) -> None:
             numbers_table=_numbers_table(on_real),
             counting=_counting(card.pos_from, card.provenance.get("counting")),
             points=_points(card.provenance.get("operating_point")),
+            cores=_core_words(card.segmenter.cores),
             segmenter_steps=data["segmenter_steps"],
             classifier_steps=data["classifier_steps"],
             start=_start(data.get("segmenter_started")),
@@ -420,7 +446,7 @@ def _numbers_table(figures: dict[str, Any]) -> str:
     if not found:
         return NOT_YET
     lines = ["| | |", "| --- | --- |"]
-    lines += [f"| {title} | {found[key]} |" for title, key in _NUMBERS_ROWS.items()]
+    lines += [f"| {title} | {found[key]} |" for title, key in _NUMBERS_ROWS.items() if key in found]
     lines += _by_pos(found)
     for group in _GROUPS:
         for name, one in found[group].items():
@@ -564,6 +590,7 @@ _NUMBERS_ROWS = {
     "Dice per found node, mean": "dice_per_found_node",
     "planted primaries outside the target": "primaries",
     "of these, found (half of the volume)": "primaries_found",
+    "pieces called a primary that are none, per case": "false_primaries_per_case",
 }
 _GROUPS = {
     "by_short_axis": "short axis",

@@ -5,7 +5,7 @@
 
 Measures the packed bundle on the validation crops of a long training (`long_training.py crops`), by both
 planters and CTs as they are, and writes the card anew: the sensitive operating point and the whole FROC curve
-against the weights as they are, and the least `pos` of a node that counts. What was measured of a crop is
+against the bundle as it is, and the least `pos` of a node that counts. What was measured of a crop is
 kept in DIR/points, and made anew only where the networks have changed. With `--curve` the FROC curve is that
 of a line that `long_training curve` wrote for these very weights (without the mirror image), and the least
 `pos` is one that was fixed beforehand.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -29,18 +29,18 @@ import torch
 from aiene.classify.classifier import load_dualnet
 from aiene.geometry.grid import Volume
 from aiene.hashing import file_sha256
-from aiene.models.bundle import read_bundle
-from aiene.segment.segmenter import load_bundle_segmenter
+from aiene.models.bundle import Tumour, read_bundle
+from aiene.segment.segmenter import at_the_point, load_bundle_segmenter
 from tools.default_bundle import fit_classifier
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, KEPT, stored
-from tools.default_bundle.curve import LARGE_MM, CropCounts, counts_from
+from tools.default_bundle.curve import LARGE_MM, Bar, CropCounts, counts_from
 from tools.default_bundle.growing_store import GrowingStore
 from tools.default_bundle.long_training import crops_folder
 from tools.default_bundle.operating_point import FALSE_PER_CASE, OperatingPoints, chosen, froc
 from tools.default_bundle.phantom_crops import CROP_GRID
 
-OFFSETS = (-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
-"""Of the FROC curve, against the weights as they are."""
+OFFSETS = (-6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0)
+"""Of the FROC curve, against the bundle as it is."""
 PLANTERS = ("disease", "round")
 KINDS = (*PLANTERS, "plain")
 NETWORKS = ("segmenter/fold_0/checkpoint_final.pth", "classifier/weights.safetensors")
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 
     Parameters
     ----------
-    counts : at every offset; None for a CT as it is.
+    counts : at every one of `OFFSETS`; None for a CT as it is.
     pos : (n, 2), of each found node what the classifier gives and whether it is a planted one.
     """
 
@@ -75,7 +75,12 @@ def main() -> None:
         stored(DEFAULT_BUNDLE, "operating_point", points_of_line(line, large_nodes(options.work)))
         stored(DEFAULT_BUNDLE, "counting", {"pos_from": options.pos_from})
         return
-    key = [*(file_sha256(DEFAULT_BUNDLE / f)[:12] for f in NETWORKS), *(f"{o:g}" for o in OFFSETS)]
+    cores = dict(read_bundle(DEFAULT_BUNDLE).card.segmenter.cores)
+    bars = [bar_at(cores, offset) for offset in OFFSETS]
+    key = [
+        *(file_sha256(DEFAULT_BUNDLE / f)[:12] for f in NETWORKS),
+        *(f"{value:g}" for bar in bars for value in bar),
+    ]
     kept = options.work / "points" / "_".join(key)
     kept.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
@@ -84,11 +89,18 @@ def main() -> None:
     card = {
         **at_the_weights(froc([m.counts for m in measured if m.counts is not None], OFFSETS)).card(),
         "crops": len(measured),
+        "cores": cores,
     }
     counting = counting_of(np.concatenate([m.pos for m in measured]))
     print(json.dumps({**card, "counting": counting}, indent=1))
     stored(DEFAULT_BUNDLE, "operating_point", card)
     stored(DEFAULT_BUNDLE, "counting", counting)
+
+
+def bar_at(cores: Mapping[Tumour, float], offset: float) -> Bar:
+    """Of an operating point's offset, by the logits as the packed network gives them."""
+    contour, there = at_the_point(cores, offset)
+    return Bar(contour, contour + there.get("GTVn", 0.0))
 
 
 def large_nodes(work: Path) -> dict[str, int]:
@@ -156,7 +168,13 @@ def of_crop(store: Path, name: str, kept: Path) -> Measured:
     if not found:
         return Measured(None, pos)
     axes, primary = tuple(found["short_axes"].tolist()), float(found["primary"])
-    counts = CropCounts(axes, found["dice"], found["false"], None if np.isnan(primary) else primary)
+    counts = CropCounts(
+        axes,
+        found["dice"],
+        found["false"],
+        None if np.isnan(primary) else primary,
+        tuple(found["false_primaries"].tolist()),
+    )
     return Measured(counts, pos)
 
 
@@ -165,18 +183,19 @@ def _measured(store: Path, name: str) -> Measured:
     segmenter, net = load_bundle_segmenter(bundle), load_dualnet(bundle.classifier_folder)
     number = crops.names.index(name)
     crop = crops.whole(number)
-    probability = segmenter.probabilities(Volume(crop.image.astype(np.float32), CROP_GRID))
+    labels, probability = segmenter.look(Volume(crop.image.astype(np.float32), CROP_GRID))
     counts = None
     if store.name != "plain":
-        counts = counts_from(probability, crop, crops.facts(number)["short_axes_mm"], OFFSETS)
-    found = fit_classifier.nodes_of(crop, segmenter.in_values(probability.argmax(axis=0)))
+        bars = [bar_at(bundle.card.segmenter.cores, offset) for offset in OFFSETS]
+        counts = counts_from(probability, crop, crops.facts(number)["short_axes_mm"], bars)
+    found = fit_classifier.nodes_of(crop, labels)
     pos = fit_classifier.scores(net, found)[:, 0]
     return Measured(counts, np.column_stack([pos, [n.pos for n in found]]))
 
 
 def at_the_weights(curve: Sequence[Any]) -> OperatingPoints:
-    """The points of weights that already stand at the balanced one."""
-    sensitive = chosen(curve).points["sensitive"]
+    """The points of a bundle that already stands at the balanced one."""
+    sensitive = chosen({0.0: curve}).points["sensitive"]
     balanced = next(point for point in curve if point.offset == 0)
     return OperatingPoints(
         {"balanced": balanced, "sensitive": min(sensitive, balanced, key=lambda p: p.offset)}, tuple(curve)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +16,16 @@ from scipy import ndimage
 
 from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
-from aiene.segment.segmenter import Segmenter, load_segmenter
+from aiene.segment.segmenter import Segmenter, lead_of, load_segmenter, pieces_with_core
 from tools.default_bundle.fit_classifier import MOST_UNKNOWN
 from tools.default_bundle.fit_segmenter import write_nnunet_folder
 from tools.default_bundle.growing_store import GrowingStore
-from tools.default_bundle.matching import match
+from tools.default_bundle.matching import LEAST_OWN, match
 from tools.default_bundle.organs import IGNORE, NODE, PRIMARY
 from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
 OFFSETS = (-2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.25, 4.5, 4.75, 5.0, 6.0, 8.0)
-"""Taken off the nodes' logit, one after the other: the points of the FROC curve."""
+"""Taken off the nodes' logit, one after the other: the points of the FROC curve of a training."""
 FALSE_PER_CASE = 1.0
 LARGE_MM = 10.0
 PAUSE_SECONDS = 60.0
@@ -38,22 +38,41 @@ LEAST_HARD_VOXELS = 30
 Floats = npt.NDArray[np.float64]
 
 
+class Bar(NamedTuple):
+    """What the nodes' logit must lead by.
+
+    Parameters
+    ----------
+    contour : in every voxel that is called a node.
+    core : in some voxel of each piece; no other piece stays (`pieces_with_core`).
+    """
+
+    contour: float
+    core: float
+
+
 @dataclass(frozen=True)
 class CropCounts:
-    """One crop at each offset.
+    """One crop at each bar.
 
     Parameters
     ----------
     short_axes : mm of each planted node that lies in the crop.
-    dice : (offsets, nodes) of the partner; 0 where it was missed.
-    false : (offsets,) found nodes that are none, outside what nobody outlined.
+    dice : (bars, nodes) of the partner; 0 where it was missed.
+    false : (bars,) found nodes that are none, outside what nobody outlined.
     primary : share of the planted primary that is called tumour of any kind; None without one.
+    false_primaries : of each piece that is wrongly called a primary, outside what nobody outlined, how far
+        its logit leads at most.
     """
 
     short_axes: tuple[float, ...]
     dice: Floats
     false: Floats
     primary: float | None
+    false_primaries: tuple[float, ...] = ()
+
+
+BARS = tuple(Bar(offset, offset) for offset in OFFSETS)
 
 
 def follow(work: Path, *, forever: bool) -> None:
@@ -99,32 +118,32 @@ def measure(work: Path, segmenter: Segmenter) -> dict[str, Any]:
 
 
 def counts_of(
-    crop: Crop, segmenter: Segmenter, short_axes: Sequence[float], offsets: Sequence[float] = OFFSETS
+    crop: Crop, segmenter: Segmenter, short_axes: Sequence[float], bars: Sequence[Bar] = BARS
 ) -> CropCounts:
-    """One crop against its truth, at every offset.
+    """One crop against its truth, at every bar.
 
     Parameters
     ----------
     short_axes : mm of node 1, 2, ...
     """
     probability = segmenter.probabilities(Volume(crop.image.astype(np.float32), CROP_GRID))
-    return counts_from(probability, crop, short_axes, offsets)
+    return counts_from(probability, crop, short_axes, bars)
 
 
 def counts_from(
     probability: npt.NDArray[np.float32],
     crop: Crop,
     short_axes: Sequence[float],
-    offsets: Sequence[float] = OFFSETS,
+    bars: Sequence[Bar] = BARS,
 ) -> CropCounts:
     """The same from what the segmenter says of the crop: (classes, z, y, x)."""
     logits = np.log(np.maximum(probability, 1e-12))
-    others = np.delete(logits, NODE, axis=0).max(axis=0)
+    lead = lead_of(logits, NODE)
     unknown = crop.labels == IGNORE
     there = [k for k in range(1, len(short_axes) + 1) if (crop.numbers == k).any()]
-    dice, false = np.zeros((len(offsets), len(there))), np.zeros(len(offsets))
-    for row, offset in enumerate(offsets):
-        called = logits[NODE] - offset > others
+    dice, false = np.zeros((len(bars), len(there))), np.zeros(len(bars))
+    for row, bar in enumerate(bars):
+        called = pieces_with_core(lead > bar.contour, lead, bar.core)
         labels = np.where(called, NODE, 0).astype(np.uint8)
         nodes = split_nodes(Volume(labels, CROP_GRID), fg_labels=(NODE,), axes=False)
         matched = match([n.mask for n in nodes], crop.numbers, segmented=called)
@@ -137,7 +156,18 @@ def counts_from(
         dice,
         false,
         float(called[tumour].mean()) if tumour.any() else None,
+        _false_primaries(lead_of(logits, PRIMARY), tumour, unknown),
     )
+
+
+def _false_primaries(
+    lead: npt.NDArray[np.float32], tumour: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_]
+) -> tuple[float, ...]:
+    pieces, count = ndimage.label(lead > 0, np.ones((3, 3, 3)))
+    numbers = np.arange(1, count + 1)
+    real, nowhere = (ndimage.mean(mask.astype(np.float32), pieces, numbers) for mask in (tumour, unknown))
+    false = (real < LEAST_OWN) & (nowhere <= MOST_UNKNOWN)
+    return tuple(float(v) for v in np.asarray(ndimage.maximum(lead, pieces, numbers))[false])
 
 
 def _is_false(mask: npt.NDArray[np.bool_], crop: Crop, unknown: npt.NDArray[np.bool_]) -> bool:

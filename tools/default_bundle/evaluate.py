@@ -173,6 +173,7 @@ def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
         **{name: _counted(nodes, group) for name, group in GROUPS.items()},
         "primaries": len(primaries),
         "primaries_found": _rounded(np.mean([p >= 0.5 for p in primaries])) if primaries else None,
+        "false_primaries_per_case": _rounded(np.mean([r.false_primaries for r in done])),
         "false_nodes_median": float(np.median(false)),
         "fragments_per_case": _rounded(np.mean([r.fragments for r in done])),
         "dice_per_found_node": _rounded(dice[dice > 0].mean()) if (dice > 0).any() else None,

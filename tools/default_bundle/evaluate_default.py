@@ -30,10 +30,11 @@ from aiene.phantom.phantom import make_phantom
 from aiene.preprocess.preprocess import prepare, read_template
 from aiene.preprocess.profile import profile_named
 from aiene.preprocess.registration import Template
-from aiene.segment.segmenter import Segmenter, load_segmenter
+from aiene.segment.segmenter import Segmenter, load_bundle_segmenter
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
 from tools.default_bundle.figures import auc_interval
 from tools.default_bundle.matching import match
+from tools.default_bundle.organs import NODE
 from tools.default_bundle.phantom_crops import TEST_SEED, on_crop, scan_settings
 
 
@@ -84,7 +85,7 @@ def load_road(path: Path) -> Road:
     return Road(
         bundle,
         read_template(bundle.template_file, profile, card.neck_centre_lps_mm),
-        load_segmenter(bundle.segmenter_folder, mirroring=card.segmenter.mirroring, device=cpu),
+        load_bundle_segmenter(bundle, cpu),
         load_classifier(bundle.classifier_folder, normalisation=card.classifier.normalisation, device=cpu),
     )
 
@@ -102,11 +103,11 @@ def judge(seed: int, road: Road) -> CaseFigures:
     profile = profile_named(card.profile, rescue=card.rescue_registration)
     prepared = prepare(NativeCt(phantom.ct, 2), road.template, profile)
     found = road.segmenter.predict(prepared.crop)
-    nodes = split_nodes(found, fg_labels=(card.labels["GTVn"],), axes=False)
+    nodes = split_nodes(found, fg_labels=(NODE,), axes=False)
     scores = road.classifier.scores(prepared.crop, nodes)
     seconds = time.monotonic() - began
     numbers = on_crop(phantom.node_map, prepared)
-    matched = match([n.mask for n in nodes], numbers, segmented=found.array == card.labels["GTVn"])
+    matched = match([n.mask for n in nodes], numbers, segmented=found.array == NODE)
     rows = []
     for partner, score in zip(matched.partner, scores, strict=True):
         if partner and score is not None:

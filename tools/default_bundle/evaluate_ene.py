@@ -21,7 +21,7 @@ import torch
 
 from aiene.classify.classifier import ClassifierInputs, load_classifier
 from aiene.models.bundle import read_bundle
-from aiene.segment.segmenter import load_segmenter
+from aiene.segment.segmenter import load_bundle_segmenter
 from aiene.training.classifier_fit import reliability
 from tools.default_bundle import fit_classifier
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, stored
@@ -64,7 +64,7 @@ def of_neck(seed: int) -> Floats:
     torch.set_num_threads(1)
     bundle = read_bundle(DEFAULT_BUNDLE)
     card = bundle.card
-    segmenter = load_segmenter(bundle.segmenter_folder, mirroring=card.segmenter.mirroring)
+    segmenter = load_bundle_segmenter(bundle)
     classifier = load_classifier(
         bundle.classifier_folder, normalisation=card.classifier.normalisation, device="cpu"
     )

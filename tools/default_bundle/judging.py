@@ -25,7 +25,7 @@ from tools.default_bundle.disease import draw_disease, mimics
 from tools.default_bundle.disturb import Disturbed
 from tools.default_bundle.fit_classifier import MOST_UNKNOWN
 from tools.default_bundle.hosts import Host
-from tools.default_bundle.matching import Match, match
+from tools.default_bundle.matching import LEAST_OWN, Match, match
 from tools.default_bundle.organs import NODE, PRIMARY
 from tools.default_bundle.real_crops import mark
 from tools.default_bundle.real_planting import Patient, RealNode, decoys, draw_nodes, planted
@@ -95,6 +95,7 @@ class Judged:
     false_ene : of these, how many it would count as AI-ENE.
     fragments : further parts of planted nodes that are found.
     primary : share of the planted primary that is called one; None without a primary outside the target.
+    false_primaries : pieces called a primary that are none, by the rules for a false node.
     """
 
     nodes: tuple[JudgedNode, ...]
@@ -102,6 +103,7 @@ class Judged:
     false_ene: int
     fragments: int
     primary: float | None = None
+    false_primaries: int = 0
 
     @property
     def false(self) -> int:
@@ -218,6 +220,7 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
         sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
         _covered_share(primary, target, found.labels),
+        _false_primaries(found.labels == PRIMARY, primary, target | (numbers > 0)),
     )
 
 
@@ -241,6 +244,15 @@ def _covered_share(primary: Mask, target: Mask, labels: npt.NDArray[np.uint8]) -
     if not primary.any() or target[primary].mean() > MOST_UNKNOWN:
         return None
     return float((labels[primary] == PRIMARY).mean())
+
+
+def _false_primaries(called: Mask, primary: Mask, nowhere: Mask) -> int:
+    """Pieces outside the planted primary, of which no more than a third lies where nothing counts."""
+    pieces, count = ndimage.label(called, np.ones((3, 3, 3)))
+    return sum(
+        bool(primary[piece].mean() < LEAST_OWN and nowhere[piece].mean() <= MOST_UNKNOWN)
+        for piece in (pieces == k for k in range(1, count + 1))
+    )
 
 
 def blank_places(road: Road, patient: Patient, number: int) -> tuple[int, int]:

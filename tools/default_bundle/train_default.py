@@ -33,7 +33,14 @@ from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import OPEN
 from aiene.segment.segmenter import load_segmenter
 from tools.default_bundle import fit_classifier, fit_segmenter, operating_point
-from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, MIRRORING, NECK_CENTRE, pack, pack_segmenter
+from tools.default_bundle.bundle_card import (
+    DEFAULT_BUNDLE,
+    MIRRORING,
+    NECK_CENTRE,
+    TUMOURS,
+    pack,
+    pack_segmenter,
+)
 from tools.default_bundle.figures import youden_threshold
 from tools.default_bundle.growing_store import GrowingStore
 from tools.default_bundle.long_training import crops_folder
@@ -108,12 +115,13 @@ def segmenter(options: argparse.Namespace) -> None:
     plain = work / "segmenter_plain"
     fit_segmenter.write_nnunet_folder(work, plain, half=False)
     stores = [crops_folder(work) / "validation" / kind for kind in REAL_KINDS]
-    found = operating_point.chosen(
-        operating_point.froc(operating_point.measured(stores, plain, options.processes))
-    )
+    counts = operating_point.measured(stores, plain, options.processes)
+    found = operating_point.chosen(operating_point.curves(counts))
     print(*found.froc, sep="\n", flush=True)
-    fit_segmenter.write_nnunet_folder(work, work / "segmenter", half=False, node_offset=found.bias)
-    (work / "operating_point.json").write_text(json.dumps(found.card()))
+    fit_segmenter.write_nnunet_folder(work, work / "segmenter", half=False, node_offset=found.contour)
+    cores = {"GTVn": found.points["balanced"].offset, "GTVp": operating_point.primary_core(counts)}
+    card = {**found.card(), "cores": cores}
+    (work / "operating_point.json").write_text(json.dumps(card))
 
 
 def nodes(options: argparse.Namespace) -> None:
@@ -193,7 +201,8 @@ def crop_from(source: Source) -> Crop:
 def node_set(sources: list[Source], folder: Path) -> list[fit_classifier.Node]:
     """Found nodes of all crops, and those of the true label maps; in a process of its own."""
     torch.set_num_threads(1)
-    network = load_segmenter(folder, mirroring=MIRRORING)
+    cores = json.loads((folder.parent / "operating_point.json").read_text())["cores"]
+    network = load_segmenter(folder, mirroring=MIRRORING, labels=TUMOURS, cores=cores)
     made: list[fit_classifier.Node] = []
     for source in sources:
         crop = crop_from(source)

@@ -307,10 +307,10 @@ class Probabilities:
             )
         crop = Volume(read_image(file), Grid.from_facts(case.result.facts["crop"]))
         to_native = RigidTransform.from_matrix(case.result.facts["to_native"])
-        found = segmenter.probabilities(crop)
+        labels, found = segmenter.look(crop)
         named = bundle.card.labels
         nodes = (GTVN,) if self._run.fg_labels is None else parse_fg_labels(self._run.fg_labels)
-        marked = contours(segmenter.in_values(found.argmax(axis=0)), nodes, primary=GTVP)
+        marked = contours(labels, nodes, primary=GTVP)
         _check_same(Volume(marked, crop.grid), to_native, case.labels)
         return {
             name: on_slices(Volume(found[named[name]], crop.grid), to_native, case.source)

@@ -14,9 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from aiene.errors import ModelError, OutputError, UsageError, joined, library_reason, need, ours, said
 from aiene.hashing import file_sha256
@@ -29,6 +37,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 OperatingPoint = Literal["balanced", "sensitive"]
 """How readily the segmenter calls something a node: trusted at the first, missing little at the second."""
+
+Tumour = Literal["GTVp", "GTVn"]
 
 LABEL_VALUES = {"GTVp": 1, "GTVn": 2}
 """What the label maps of the road hold, whatever the classes of a network are called and numbered."""
@@ -50,8 +60,11 @@ class SegmenterSettings(_Strict):
     intensities : what it is fed: the profile's crop, scaled to [0, 1], or the same crop in HU.
     auxiliary : name and value of labels that it was only taught besides (organs): neither nodes nor primary,
         0 in every label map of a run.
-    operating_points : by name, what is taken off the nodes' logit where a run asks for that point; 0 is what
-        the weights give by themselves. Empty: there is no choice.
+    cores : by label, how far its logit must lead somewhere in a piece that is called so (see
+        `pieces_with_core`). Empty: every piece counts, as in nnU-Net.
+    operating_points : by name, by how much the bar for a node is raised where a run asks for that point: its
+        core, or where it needs none its logit; 0 is what the bundle gives by itself. Empty: there is no
+        choice.
     """
 
     folder: str = "segmenter"
@@ -61,6 +74,7 @@ class SegmenterSettings(_Strict):
     step_size: float = Field(default=0.5, gt=0, le=1)
     mirroring: bool = False
     auxiliary: dict[str, Annotated[int, Field(ge=1, le=255)]] = {}
+    cores: dict[Tumour, Annotated[float, Field(ge=0, le=50)]] = {}
     operating_points: dict[OperatingPoint, Annotated[float, Field(ge=-20, le=20)]] = {}
 
 
@@ -114,6 +128,12 @@ class ModelCard(_Strict):
         if "GTVn" not in labels or min(used) < 1 or len(set(used)) < len(used):
             raise ValueError("GTVn must be there, and GTVn and GTVp be different numbers from 1 on")
         return labels
+
+    @model_validator(mode="after")
+    def _cores_are_of_labels(self) -> Self:
+        if not self.segmenter.cores.keys() <= self.labels.keys():
+            raise ValueError("a core of a label that the segmenter does not know")
+        return self
 
     @property
     def rule(self) -> CountingRule:

@@ -125,7 +125,19 @@ def _input(bundle: Bundle) -> str:
     return (
         f"It takes the crop `aiene run --keep-prepared` leaves (`prepared.nii.gz`, 1 x 1 x 3 mm, {fed}), "
         "not a whole CT: registration to the template, crop, classifier and the split into nodes come with "
-        "`aiene run`."
+        f"`aiene run`.{_without_cores(bundle)}"
+    )
+
+
+def _without_cores(bundle: Bundle) -> str:
+    cores = bundle.card.segmenter.cores
+    if not cores:
+        return ""
+    names = " and ".join(f"{name} by {core:g}" for name, core in sorted(cores.items()))
+    return (
+        " Of what it calls, `aiene run` keeps only the pieces (voxels that touch, corners too) in which the "
+        f"logit leads somewhere: {names}. This program does not: drop the other pieces, or expect more "
+        "false ones."
     )
 
 

@@ -18,13 +18,15 @@ from torch import nn
 
 from aiene.errors import ModelError, file_name, joined, said
 from aiene.geometry.grid import Volume
-from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint
+from aiene.models.bundle import LABEL_VALUES, Bundle, OperatingPoint, Tumour
 from aiene.segment.engines import Answer, Engine, Grade, exact_engine, fast_engine
 from aiene.segment.network import CHECKPOINT_REMEDY as REMEDY
 from aiene.segment.network import build_network, read_checkpoint, softmax, tensors_of
 from aiene.segment.plans import Plan, Shape, read_plan
 from aiene.segment.preprocessing import NetworkInput, coarse_axis, network_input, resized
 
+_LEAST = 1e-12
+"""A softmax of 0 has a logit all the same."""
 _SIGMA = 1 / 8
 """Standard deviation of the Gaussian weight, as a share of the patch."""
 
@@ -96,6 +98,40 @@ def slide(
 Scores = npt.NDArray[np.float32]
 Fold = int | Literal["all"]
 
+_TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
+"""Voxels are of one piece where they share a corner."""
+
+
+def pieces_with_core(
+    called: npt.NDArray[np.bool_], lead: npt.NDArray[np.floating[Any]], core: float
+) -> npt.NDArray[np.bool_]:
+    """The pieces of a mask that hold a voxel of which the network is sure enough.
+
+    What is sure makes the find, what is likely its contour: thresholding with hysteresis (J. Canny, IEEE
+    Trans. Pattern Anal. Mach. Intell. 8, 1986). One threshold for both would make sure nodes too small.
+
+    Parameters
+    ----------
+    called : mask (z, y, x).
+    lead : of the same shape, how far the class's logit lies over the best other one.
+    core : a piece stays where some voxel leads by more than this.
+    """
+    pieces, _ = ndimage.label(called, _TOUCHING)
+    stays = np.zeros(int(pieces.max(initial=0)) + 1, dtype=np.bool_)
+    stays[pieces[called & (lead > core)]] = True
+    kept: npt.NDArray[np.bool_] = stays[pieces] & called
+    return kept
+
+
+def lead_of(logits: Scores, number: int) -> Scores:
+    """How far the logit of one class lies over the best other one, (z, y, x); from (classes, z, y, x)."""
+    others = [k for k in range(len(logits)) if k != number]
+    best: Scores = logits[others[0]].copy()
+    for k in others[1:]:
+        np.maximum(best, logits[k], out=best)
+    lead: Scores = logits[number] - best
+    return lead
+
 
 @dataclass(frozen=True, eq=False)
 class Segmenter:
@@ -112,6 +148,8 @@ class Segmenter:
     values : label value of each of the network's classes in the label map; None: the class's own number.
     takes_hu : it is fed the crop in HU, not scaled to [0, 1].
     node_offset : taken off the nodes' logit: the lower, the more is called a node.
+    cores : by label value, how far the class's logit must lead somewhere in a piece that it calls, or the
+        piece is background.
     engine : what computes the networks.
     """
 
@@ -123,6 +161,7 @@ class Segmenter:
     values: tuple[int, ...] | None = None
     takes_hu: bool = False
     node_offset: float = 0.0
+    cores: Mapping[int, float] = field(default_factory=dict)
     engine: Engine = field(kw_only=True)
 
     def __call__(self, crop: Volume) -> Volume:
@@ -149,9 +188,30 @@ class Segmenter:
 
     def labels(self, prepared: NetworkInput, scores: Scores) -> npt.NDArray[np.uint8]:
         """The label map (z, y, x) on the crop's grid that follows from the model's answer."""
+        return self._labels(prepared, self._on_the_cut(scores, prepared))
+
+    def look(self, crop: Volume) -> tuple[npt.NDArray[np.uint8], Scores]:
+        """What `predict` and `probabilities` give, by one look of the networks."""
+        prepared = network_input(crop, self.plan)
+        on_cut = self._on_the_cut(self.scores(prepared), prepared)
+        return self._labels(prepared, on_cut), self._probabilities(prepared, on_cut)
+
+    def _labels(self, prepared: NetworkInput, on_cut: Scores) -> npt.NDArray[np.uint8]:
         labels = np.zeros(prepared.whole, dtype=np.uint8)
-        labels[prepared.box] = self.in_values(self._on_the_cut(scores, prepared).argmax(axis=0))
+        labels[prepared.box] = self._with_cores(self.in_values(on_cut.argmax(axis=0)), on_cut)
         return np.ascontiguousarray(np.transpose(labels, self.plan.backward))
+
+    def _with_cores(self, labels: npt.NDArray[np.uint8], on_cut: Scores) -> npt.NDArray[np.uint8]:
+        """The label map without pieces of which the network is nowhere sure enough."""
+        if not self.cores:
+            return labels
+        logits = np.log(np.maximum(on_cut, _LEAST)) if self.plan.from_v1 else on_cut
+        numbers = self.in_values(np.arange(self.plan.classes))
+        for value, core in self.cores.items():
+            called = labels == value
+            lead = lead_of(logits, int(np.flatnonzero(numbers == value)[0]))
+            labels[called & ~pieces_with_core(called, lead, core)] = 0
+        return labels
 
     def in_values(self, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:
         """The label map of a map of the network's classes."""
@@ -166,9 +226,10 @@ class Segmenter:
         Outside the box of non-zero voxels the background has probability 1.
         """
         prepared = network_input(crop, self.plan)
-        found = self._on_the_cut(self.scores(prepared), prepared)
-        if not self.plan.from_v1:
-            found = softmax(torch.from_numpy(found)).numpy()
+        return self._probabilities(prepared, self._on_the_cut(self.scores(prepared), prepared))
+
+    def _probabilities(self, prepared: NetworkInput, on_cut: Scores) -> Scores:
+        found = on_cut if self.plan.from_v1 else softmax(torch.from_numpy(on_cut)).numpy()
         result = np.zeros((self.plan.classes, *prepared.whole), dtype=np.float32)
         result[0] = 1
         result[(slice(None), *prepared.box)] = found
@@ -242,6 +303,7 @@ def load_segmenter(
     labels: Mapping[str, int] | None = None,
     takes_hu: bool = False,
     node_offset: float = 0.0,
+    cores: Mapping[Tumour, float] | None = None,
 ) -> Segmenter:
     """Read a model in nnU-Net v2's trained-model layout.
 
@@ -258,6 +320,7 @@ def load_segmenter(
         GTVn, and 0 for all other classes. None: the network's own numbers.
     takes_hu : the crop is fed in HU.
     node_offset : see `Segmenter`.
+    cores : the same by name, `GTVp` or `GTVn`; only beside `labels` that name it.
 
     Raises
     ------
@@ -286,6 +349,7 @@ def load_segmenter(
         values,
         takes_hu,
         node_offset,
+        {LABEL_VALUES[name]: core for name, core in (cores or {}).items()},
         engine=exact_engine(networks),
     )
 
@@ -358,6 +422,9 @@ def load_bundle_segmenter(
     ModelError : it cannot be loaded, or has no such labels as the card says.
     """
     chosen = bundle.card.segmenter
+    node_offset, cores = at_the_point(
+        chosen.cores, 0.0 if operating_point is None else chosen.operating_points[operating_point]
+    )
     loaded = load_segmenter(
         bundle.segmenter_folder,
         folds=chosen.folds,
@@ -367,8 +434,21 @@ def load_bundle_segmenter(
         device=device,
         labels=bundle.card.labels,
         takes_hu=chosen.intensities == "hu",
-        node_offset=0.0 if operating_point is None else chosen.operating_points[operating_point],
+        node_offset=node_offset,
+        cores=cores,
     )
     if engine == "exact":
         return loaded
     return replace(loaded, engine=fast_engine(loaded.networks, loaded.plan.patch, loaded.device))
+
+
+def at_the_point(cores: Mapping[Tumour, float], offset: float) -> tuple[float, dict[Tumour, float]]:
+    """What an operating point's offset comes to: off the nodes' logit, and the cores that are asked for.
+
+    Where nodes need a core the offset moves that, so that the contours stay; only what would take it below 0,
+    where every piece has one, moves the logit.
+    """
+    if "GTVn" not in cores:
+        return offset, dict(cores)
+    wanted = cores["GTVn"] + offset
+    return min(wanted, 0.0), {**cores, "GTVn": max(wanted, 0.0)}
