@@ -77,7 +77,10 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
             {evaluate.AS_IT_IS: TWO, "noise of 20 HU": [TWO[1]]},  # type: ignore[attr-defined]
             [TWO[0]],
             (5, 1),
-            Unplanted(nodes=4, volume=100, hit=60, chance=0.2, chance_matched=0.3, anywhere=True),
+            (
+                Unplanted(nodes=4, volume=100, hit=60, chance=0.2, chance_matched=0.3, anywhere=True),
+                Unplanted(nodes=2, volume=80, hit=56, chance=0.2, chance_matched=0.4, anywhere=False),
+            ),
         )
     ]
     figures = evaluate.figures_of(patients, [evaluate.AS_IT_IS, "noise of 20 HU"], 0.5)  # type: ignore[attr-defined]
@@ -87,6 +90,8 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
     table = bundle_card._real_table(figures)
     assert "| found, short axis under 10 mm | 0 of 1 |" in table
     assert "| share of their volume in the high-dose target | 0.6 |" in table
+    assert "| of nodes that count: share of their volume in the high-dose target | 0.7 |" in table
+    assert "| of nodes that count: patients with one in the target | 0.0 |" in table
     assert "| where `pos` is 0.5 and more: false nodes per case | 0.5 |" in table
     numbers = bundle_card._numbers_table(figures)
     assert "| found, level II | 1 of 2 |" in numbers

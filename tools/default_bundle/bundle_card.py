@@ -415,7 +415,7 @@ def _real_table(figures: dict[str, Any]) -> str:
     if not figures:
         return NOT_YET
     lines = ["| | |", "| --- | --- |"]
-    rows = {title: figures[part].get(key) for title, (part, key) in _REAL_ROWS.items()}
+    rows = {title: figures.get(part, {}).get(key) for title, (part, key) in _REAL_ROWS.items()}
     lines += [f"| {title} | {value} |" for title, value in rows.items() if value is not None]
     if "pos_from" not in figures:  # measured before a bundle had a rule
         lines = [f"{line[:-1]}(before the rule below) |" if "as AI-ENE" in line else line for line in lines]
@@ -580,6 +580,18 @@ _REAL_ROWS = {
         "by_chance_at_like_places",
     ),
     "patients with a node in the target": ("real_nodes", "patients_with_a_node_in_the_target"),
+    "of nodes that count: share of their volume in the high-dose target": (
+        "real_nodes_that_count",
+        "share_of_found_volume_in_high_dose_target",
+    ),
+    "of nodes that count: by chance, at places as bright and of the same level": (
+        "real_nodes_that_count",
+        "by_chance_at_like_places",
+    ),
+    "of nodes that count: patients with one in the target": (
+        "real_nodes_that_count",
+        "patients_with_a_node_in_the_target",
+    ),
 }
 _NUMBERS_ROWS = {
     "planted nodes": "nodes",

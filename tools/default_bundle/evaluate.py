@@ -71,13 +71,13 @@ class PatientFigures:
     judged : by disturbance and planting, disturbed the first planting alone; None where no neck was found.
     diseased : planted by real numbers.
     blank : places of plantings without a node, and how many of them were called one.
-    real : the CT without plantings.
+    real : the CT without plantings: every found node, and those that count.
     """
 
     judged: dict[str, list[Judged | None]]
     diseased: list[Judged | None]
     blank: tuple[int, int]
-    real: Unplanted | None
+    real: tuple[Unplanted, Unplanted] | None
 
 
 def main() -> None:
@@ -146,7 +146,8 @@ def figures_of(patients: list[PatientFigures], changes: list[str], pos_from: flo
             "places": sum(p.blank[0] for p in patients),
             "new_nodes_found": sum(p.blank[1] for p in patients),
         },
-        "real_nodes": _real_nodes([p.real for p in patients if p.real is not None]),
+        "real_nodes": _real_nodes([p.real[0] for p in patients if p.real is not None]),
+        "real_nodes_that_count": _real_nodes([p.real[1] for p in patients if p.real is not None]),
     }
 
 
@@ -209,14 +210,18 @@ def _real_nodes(real: list[Unplanted]) -> dict[str, Any]:
     return {
         "patients": len(real),
         "nodes_per_patient_median": float(np.median([r.nodes for r in real])),
-        "share_of_found_volume_in_high_dose_target": _rounded(np.mean([r.hit / r.volume for r in some])),
-        "the_same_by_chance": _rounded(np.mean([r.chance for r in some])),
-        "by_chance_at_like_places": _rounded(np.mean([r.chance_matched for r in some])),
+        "share_of_found_volume_in_high_dose_target": _mean([r.hit / r.volume for r in some]),
+        "the_same_by_chance": _mean([r.chance for r in some]),
+        "by_chance_at_like_places": _mean([r.chance_matched for r in some]),
         "patients_with_a_node_in_the_target": _rounded(np.mean([r.anywhere for r in real])),
         "chance": "each blob at 10 random places of the neck's soft tissue",
         "like_places": "10 random places each, on either side, as bright to 10 HU, to 10 mm at its height "
         "and distance from the midline",
     }
+
+
+def _mean(values: list[float]) -> float | None:
+    return _rounded(np.mean(values)) if values else None
 
 
 def _rounded(value: float | np.floating[Any]) -> float:

@@ -267,26 +267,33 @@ def blank_places(road: Road, patient: Patient, number: int) -> tuple[int, int]:
     return len(nodes), sum(_covered(n, after) and not _covered(n, before) for n in nodes)
 
 
-def unplanted(road: Road, patient: Patient, number: int) -> Unplanted | None:
-    """The CT as it is: does what is found lie where the doctors saw tumour, more than by chance?"""
+def unplanted(road: Road, patient: Patient, number: int) -> tuple[Unplanted, Unplanted] | None:
+    """The CT as it is: does what is found lie where the doctors saw tumour, more than by chance?
+
+    Returns
+    -------
+    Of every found node, and of those whose `pos` is high enough to count; None without a neck.
+    """
     try:
         found = road.look(_plain(patient))
     except CaseError:
         return None
     target = _on_crop(patient.target, patient, found.prepared)
-    rng = np.random.default_rng((SEED + 2, number))
+    scored = zip(found.nodes, found.scores, strict=True)
+    counting = [n for n, s in scored if s is not None and s.pos >= road.rule.pos_from]
+    crop = found.prepared.crop
+    return _on_target(found.nodes, crop, target, number), _on_target(counting, crop, target, number)
+
+
+def _on_target(nodes: list[Node], crop: Volume, target: Mask, number: int) -> Unplanted:
+    rng, alike = np.random.default_rng((SEED + 2, number)), np.random.default_rng((SEED + 4, number))
     return Unplanted(
-        len(found.nodes),
-        sum(int(n.mask.sum()) for n in found.nodes),
-        sum(int(target[n.mask].sum()) for n in found.nodes),
-        _by_chance(found.nodes, target, soft_places(found.prepared.crop), rng),
-        _by_chance(
-            found.nodes,
-            target,
-            alike_places(found.prepared.crop),
-            np.random.default_rng((SEED + 4, number)),
-        ),
-        any(target[n.mask].mean() > 0.5 for n in found.nodes),
+        len(nodes),
+        sum(int(n.mask.sum()) for n in nodes),
+        sum(int(target[n.mask].sum()) for n in nodes),
+        _by_chance(nodes, target, soft_places(crop), rng),
+        _by_chance(nodes, target, alike_places(crop), alike),
+        any(target[n.mask].mean() > 0.5 for n in nodes),
     )
 
 
