@@ -211,14 +211,12 @@ def load_networks(
     ------
     ModelError : a network cannot be loaded.
     """
-    from aiene.classify.classifier import load_classifier
+    from aiene.classify.classifier import load_bundle_classifier
     from aiene.segment.segmenter import load_bundle_segmenter
 
     keep_freed_memory()
     segmenter = None if own_masks else load_bundle_segmenter(bundle, device, operating_point, engine)
-    normalisation = bundle.card.classifier.normalisation
-    classifier = load_classifier(bundle.classifier_folder, normalisation=normalisation, device=device)
-    return Networks(segmenter, classifier)
+    return Networks(segmenter, load_bundle_classifier(bundle, device))
 
 
 def preprocess_case(

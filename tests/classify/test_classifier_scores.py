@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,11 +18,12 @@ from aiene.classify.classifier import (
     Classifier,
     ClassifierInputs,
     classifier_inputs,
+    load_bundle_classifier,
     load_classifier,
     save_classifier,
 )
 from aiene.geometry.grid import Grid, Volume
-from aiene.models.bundle import find_bundle
+from aiene.models.bundle import CARD, find_bundle
 from aiene.nodes.node import Node
 from builders.narrow_dualnet import narrow_net
 
@@ -118,6 +121,38 @@ def test_no_nodes_give_no_scores(classifier: Classifier) -> None:
 def test_the_normalisation_is_the_callers(classifier: Classifier) -> None:
     plain = replace(classifier, normalisation="none").scores(crop(), NODES[:1])
     assert plain != classifier.scores(crop(), NODES[:1])
+
+
+def test_with_mirroring_a_node_and_its_mirror_images_have_one_answer() -> None:
+    """The mean of the four logits, by hand; without it each image has its own. On trained weights."""
+    classifier = replace(load_bundle_classifier(find_bundle("default"), "cpu"), mirroring=False)
+
+    def ball(*shape: int) -> np.ndarray:
+        z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+        uneven = 0.5 + 0.2 * z + 0.1 * y + 0.25 * x
+        return np.where((z - 0.2) ** 2 + (y + 0.3) ** 2 + (x - 0.1) ** 2 < 0.3, uneven, 0).astype(np.float32)
+
+    one = ClassifierInputs(ball(32, 118, 118), ball(32, 32, 32))
+    images = [
+        ClassifierInputs(one.box[turn].copy(), one.small[turn].copy())
+        for turn in (np.s_[:], np.s_[:, :, ::-1], np.s_[::-1], np.s_[::-1, :, ::-1], np.s_[:, ::-1])
+    ]
+    single = classifier.probabilities(images)
+    assert np.ptp(single, axis=0).max() > 0.01
+    odds = np.exp(np.mean(np.log(single[:4] / (1 - single[:4])), axis=0))
+    mirrored = replace(classifier, mirroring=True).probabilities(images)
+    np.testing.assert_allclose(mirrored[:4], np.tile(odds / (1 + odds), (4, 1)), atol=1e-5)
+    assert np.abs(mirrored[4] - mirrored[0]).max() > 1e-3  # front and back are two
+
+
+def test_a_bundles_card_says_whether_its_classifier_mirrors(tmp_path: Path) -> None:
+    shutil.copytree(find_bundle("default").path, tmp_path / "bundle")
+    for wanted in (True, False):
+        card = json.loads((tmp_path / "bundle" / CARD).read_text(encoding="utf-8"))
+        card["classifier"]["mirroring"] = wanted
+        (tmp_path / "bundle" / CARD).write_text(json.dumps(card), encoding="utf-8")
+        loaded = load_bundle_classifier(find_bundle(str(tmp_path / "bundle")), "cpu")
+        assert (loaded.mirroring, loaded.normalisation) == (wanted, "legacy")
 
 
 def test_box_and_small_are_not_exchangeable(classifier: Classifier) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from aiene.classify.classifier import load_dualnet
 from aiene.models.bundle import read_bundle, verify_bundle
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, note_start, pack_segmenter
 from tools.default_bundle.operating_point import Point, chosen
@@ -67,6 +68,26 @@ def test_the_card_tells_what_either_network_learned_from(work: Path, tmp_path: P
     assert "3 crops of 2 patients" in readme
     assert f"the weights of before: {before['segmenter_steps']} steps" in readme
     assert "it was not trained anew" in readme
+
+
+def test_a_classifier_that_was_calibrated_anew_comes_with_its_threshold(work: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEFAULT_BUNDLE, bundle)
+    before = read_bundle(DEFAULT_BUNDLE)
+    net = load_dualnet(before.classifier_folder)
+    with torch.no_grad():
+        net.out.bias[1] += 1.0
+    (work / "threshold.json").write_text(json.dumps({"ene_threshold": 0.625}))
+    pack_segmenter(work, bundle, net)
+    after = read_bundle(bundle)
+    verify_bundle(after)
+    assert after.card.ene_threshold == 0.625
+    moved = load_dualnet(after.classifier_folder).out.bias - load_dualnet(before.classifier_folder).out.bias
+    assert moved.tolist() == pytest.approx([0.0, 1.0], abs=2e-3)  # stored in float16
+    assert (
+        after.card.provenance["data"]["classifier_steps"]
+        == before.card.provenance["data"]["classifier_steps"]
+    )
 
 
 def test_a_training_from_random_or_other_weights_is_not_said_to_start_from_the_bundle(

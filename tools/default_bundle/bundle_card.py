@@ -19,7 +19,7 @@ from tools.default_bundle.fit_classifier import NORMALISATION
 from tools.default_bundle.fit_segmenter import ARCHITECTURE
 
 MIRRORING = True
-"""The default bundle's segmenter also looks at the mirrored crop."""
+"""Both networks of the default bundle also look at mirror images."""
 TUMOURS = {"GTVp": 1, "GTVn": 2}
 """Labels of the segmenter's own output that count."""
 DEFAULT_BUNDLE = Path(aiene.__file__).parent / "models" / "default"
@@ -141,12 +141,20 @@ def pack(work: Path, bundle: Path, classifier: DualNet) -> None:
     write(bundle, threshold, provenance(work, {**data_of_segmenter(work), **data_of_classifier(work)}))
 
 
-def pack_segmenter(work: Path, bundle: Path) -> None:
+def pack_segmenter(work: Path, bundle: Path, calibrated: DualNet | None = None) -> None:
     """Replace the bundle's segmenter; classifier and threshold stay, and all figures of before go.
 
     The card then tells what the segmenter of now and the classifier of before learned from.
+
+    Parameters
+    ----------
+    calibrated : the classifier of before with another calibration; its threshold lies in `work`.
     """
     card = read_bundle(bundle).card
+    threshold = card.ene_threshold
+    if calibrated is not None:
+        save_classifier(bundle / "classifier", calibrated, half=True)
+        threshold = json.loads((work / "threshold.json").read_text())["ene_threshold"]
     before: dict[str, Any] = card.provenance["data"]
     shutil.rmtree(bundle / "segmenter")
     shutil.copytree(work / "segmenter", bundle / "segmenter")
@@ -158,7 +166,7 @@ def pack_segmenter(work: Path, bundle: Path) -> None:
         **data_of_segmenter(work),
         "classifier_learned": before.get("classifier_learned", real),
     }
-    write(bundle, card.ene_threshold, provenance(work, data))
+    write(bundle, threshold, provenance(work, data))
     write_readme(bundle)
 
 
@@ -257,7 +265,7 @@ def write(bundle: Path, threshold: float, provenance: dict[str, Any]) -> None:
                 "cores": _cores(provenance.get("operating_point")),
                 "operating_points": _offsets(provenance.get("operating_point")),
             },
-            "classifier": {"folder": "classifier", "normalisation": NORMALISATION},
+            "classifier": {"folder": "classifier", "normalisation": NORMALISATION, "mirroring": MIRRORING},
             "neck_centre_lps_mm": NECK_CENTRE,
             "provenance": provenance,
         },
@@ -367,7 +375,7 @@ def _learned(of_classifier: dict[str, Any] | None) -> str:
         return "some of the real crops and phantoms above"
     return (
         f"nodes in {of_classifier['real_crops']} real crops of {of_classifier['real_patients']} patients and "
-        "in the phantoms, found by the segmenter of before; it was not trained anew"
+        "in the phantoms, found by a segmenter of before; it was not trained anew"
     )
 
 

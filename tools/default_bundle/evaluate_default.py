@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiene.classify.classifier import Classifier, load_classifier
+from aiene.classify.classifier import Classifier, load_bundle_classifier
 from aiene.errors import CaseError
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import Bundle, read_bundle, verify_bundle
@@ -86,7 +86,7 @@ def load_road(path: Path) -> Road:
         bundle,
         read_template(bundle.template_file, profile, card.neck_centre_lps_mm),
         load_bundle_segmenter(bundle, cpu),
-        load_classifier(bundle.classifier_folder, normalisation=card.classifier.normalisation, device=cpu),
+        load_bundle_classifier(bundle, cpu),
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from aiene.classify.classifier import ClassifierInputs, load_classifier
+from aiene.classify.classifier import ClassifierInputs, load_bundle_classifier
 from aiene.models.bundle import read_bundle
 from aiene.segment.segmenter import load_bundle_segmenter
 from aiene.training.classifier_fit import reliability
@@ -63,11 +63,8 @@ def of_neck(seed: int) -> Floats:
     """(n, 2): strength of the signs and probability of extension of each planted node that is found."""
     torch.set_num_threads(1)
     bundle = read_bundle(DEFAULT_BUNDLE)
-    card = bundle.card
     segmenter = load_bundle_segmenter(bundle)
-    classifier = load_classifier(
-        bundle.classifier_folder, normalisation=card.classifier.normalisation, device="cpu"
-    )
+    classifier = load_bundle_classifier(bundle, "cpu")
     found = [n for n in fit_classifier.found_nodes(make_neck_crop(seed), segmenter) if n.pos == 1]
     inputs = [ClassifierInputs(n.box.astype(np.float32), n.small.astype(np.float32)) for n in found]
     ene = classifier.probabilities(inputs)[:, 1]

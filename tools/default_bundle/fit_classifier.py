@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils import convert_conv3d_weight_memory_format
 
-from aiene.classify.classifier import classifier_inputs
+from aiene.classify.classifier import Classifier, ClassifierInputs, classifier_inputs
 from aiene.classify.dualnet import DualNet, DualNetWidths
 from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
@@ -214,15 +214,11 @@ def trained(work: Path) -> DualNet:
 
 
 def scores(net: DualNet, nodes: list[Node]) -> npt.NDArray[np.float64]:
-    """(n, 2): pos and ene of each node."""
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(nodes), 8):
-            part = nodes[start : start + 8]
-            box = torch.from_numpy(np.stack([n.box for n in part])[:, None].astype(np.float32))
-            small = torch.from_numpy(np.stack([n.small for n in part])[:, None].astype(np.float32))
-            rows.append(net(box, small).double().numpy())
-    return np.concatenate(rows) if rows else np.zeros((0, 2))
+    """(n, 2): pos and ene of each node, over its mirror images, as the packed bundle gives them."""
+    classifier = Classifier(net, NORMALISATION, torch.device("cpu"), mirroring=True)
+    return classifier.probabilities(
+        [ClassifierInputs(n.box.astype(np.float32), n.small.astype(np.float32)) for n in nodes]
+    )
 
 
 def calibrate(net: DualNet, known: list[Node]) -> dict[str, float]:

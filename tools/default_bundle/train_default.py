@@ -85,6 +85,18 @@ def main() -> None:
         action="store_true",
         help="pack the segmenter alone, beside the classifier of now",
     )
+    parser.add_argument(
+        "--calibrated-anew",
+        action="store_true",
+        help="with --keep-classifier: with the calibration that the stage classifier made of it",
+    )
+    parser.add_argument(
+        "--node-sets",
+        nargs="+",
+        choices=list(NODE_SETS),
+        default=list(NODE_SETS),
+        help="of the stage nodes; for a calibration alone: validation",
+    )
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.processes)
@@ -128,8 +140,10 @@ def nodes(options: argparse.Namespace) -> None:
     """Classifier inputs of both sets, from the true label maps and from the segmenter's."""
     work, processes = options.work, options.processes
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for name, folders in NODE_SETS.items():
-            files: list[Source] = [f for folder, every in folders for f in crop_files(work / folder)[::every]]
+        for name in options.node_sets:
+            files: list[Source] = [
+                f for folder, every in NODE_SETS[name] for f in crop_files(work / folder)[::every]
+            ]
             real = crops_folder(work) / ("validation" if name == "validation" else "")
             for kind in REAL_KINDS:
                 store = real / kind
@@ -162,12 +176,15 @@ def classifier(options: argparse.Namespace) -> None:
 
 def packing(options: argparse.Namespace) -> None:
     """The bundle in the package; with `--keep-classifier` its segmenter alone."""
-    if options.keep_classifier:
+    if options.keep_classifier and not options.calibrated_anew:
         pack_segmenter(options.work, DEFAULT_BUNDLE)
         return
     net = fit_classifier.new_network(SEED)
     net.load_state_dict(torch.load(options.work / "classifier_calibrated.pth", weights_only=True)["network"])
-    pack(options.work, DEFAULT_BUNDLE, net.eval())
+    if options.keep_classifier:
+        pack_segmenter(options.work, DEFAULT_BUNDLE, net.eval())
+    else:
+        pack(options.work, DEFAULT_BUNDLE, net.eval())
 
 
 STAGES = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -25,6 +25,7 @@ from torch.nn.utils import convert_conv3d_weight_memory_format
 from aiene.classify.dualnet import BOX_SIZE, SMALL_SIZE, DualNet, DualNetWidths
 from aiene.errors import ModelError, OutputError, joined, library_reason, ours, said
 from aiene.geometry.grid import Volume, bounding_box
+from aiene.models.bundle import Bundle
 from aiene.nodes.node import Node, Score
 
 Normalisation = Literal["legacy", "zscore", "none"]
@@ -249,6 +250,10 @@ def _check_finite(file: Path, state: dict[str, Tensor]) -> None:
             )
 
 
+_MIRRORS = ((), (4,), (2,), (2, 4))
+"""Axes of (n, 1, z, y, x) that are turned about, together."""
+
+
 @dataclass(frozen=True, eq=False)
 class Classifier:
     """A network that is ready, and how its inputs are normalised.
@@ -258,11 +263,13 @@ class Classifier:
     net : in `eval` mode on `device`, float32.
     normalisation : of both inputs, as the weights expect.
     device : where it runs.
+    mirroring : average the logits over each node's mirror images in x and z.
     """
 
     net: DualNet
     normalisation: Normalisation
     device: torch.device
+    mirroring: bool = False
 
     def scores(self, crop: Volume, nodes: Sequence[Node]) -> list[Score | None]:
         """The probabilities of each node, in the order given.
@@ -308,8 +315,23 @@ class Classifier:
     def _of(self, inputs: ClassifierInputs) -> npt.NDArray[np.float64]:
         box, small = (torch.tensor(view, device=self.device)[None, None] for view in inputs)
         with torch.inference_mode():
-            probabilities: Tensor = self.net(box, small)
-        return probabilities[0].cpu().double().numpy()
+            if not self.mirroring:
+                probabilities: Tensor = self.net(box, small)
+                return probabilities[0].cpu().double().numpy()
+            logits = [self.net.logits(box.flip(axes), small.flip(axes)).double() for axes in _MIRRORS]
+            return torch.sigmoid(torch.stack(logits).mean(0))[0].cpu().numpy()
+
+
+def load_bundle_classifier(bundle: Bundle, device: torch.device | str) -> Classifier:
+    """The classifier of a bundle, run as its card says.
+
+    Raises
+    ------
+    ModelError : see `load_classifier`.
+    """
+    settings = bundle.card.classifier
+    loaded = load_classifier(bundle.classifier_folder, normalisation=settings.normalisation, device=device)
+    return replace(loaded, mirroring=settings.mirroring)
 
 
 def load_classifier(folder: Path, *, normalisation: Normalisation, device: torch.device | str) -> Classifier:

@@ -79,10 +79,17 @@ class SegmenterSettings(_Strict):
 
 
 class ClassifierSettings(_Strict):
-    """How the classifier is run."""
+    """How the classifier is run.
+
+    Parameters
+    ----------
+    mirroring : average its logits over the mirror images of a node, left to right and head to feet. Off as
+        published: the left neck and its mirror image then give two numbers.
+    """
 
     folder: str = "classifier"
     normalisation: Literal["legacy", "zscore", "none"] = "legacy"
+    mirroring: bool = False
 
 
 class ModelCard(_Strict):

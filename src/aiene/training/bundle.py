@@ -398,7 +398,8 @@ def _card(source: Bundle, ground: Ground, trained: Trained) -> dict[str, Any]:
         }
         card["labels"] = {name: value for name, value in LABELS.items() if value}
     else:
-        card["classifier"]["normalisation"] = ground.base.card.classifier.normalisation
+        normalisation = ground.base.card.classifier.normalisation
+        card["classifier"] |= {"normalisation": normalisation, "mirroring": False}  # as it was validated
     if trained.ene_threshold is not None:
         card["ene_threshold"] = trained.ene_threshold
         card["pos_from"] = 0.0  # another classifier's `pos` says nothing of this one's
