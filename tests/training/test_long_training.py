@@ -320,6 +320,8 @@ def test_a_piece_in_what_nobody_outlined_is_neither_false_nor_a_hard_place() -> 
 
 
 def test_hard_places_of_a_crop_are_those_of_its_last_search(tmp_path: Path) -> None:
+    """Also where a file of before knew one kind of crops alone."""
+    (tmp_path / "hard_places.json").write_text(json.dumps({"plain": [["p0", 1, 2, 3]], "next": 7}))
     for k in range(3):
         add_crop(crops_folder(tmp_path) / "plain", f"p{k}", crop_of(k), {})
     one, none = told({(50, 120, 120): (NODE, 0.9)}), told({})
@@ -328,6 +330,25 @@ def test_hard_places_of_a_crop_are_those_of_its_last_search(tmp_path: Path) -> N
     assert len(json.loads(file.read_text())["plain"]) == 3
     curve.look_for_hard_places(tmp_path, none, 2)  # type: ignore[arg-type]
     assert json.loads(file.read_text())["plain"] == []
+
+
+def test_a_search_goes_on_with_the_crops_that_the_last_one_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind, count in (("plain", 3), ("disease", 2)):
+        for k in range(count):
+            add_crop(crops_folder(tmp_path) / kind, f"{kind}{k}", crop_of(k), {})
+    monkeypatch.setattr(curve, "false_places", lambda crop, step: [(step, 0, 0)])
+    file = tmp_path / "hard_places.json"
+
+    def searched_at(most: int | None, step: int) -> dict[str, list[int]]:
+        curve.look_for_hard_places(tmp_path, step, step, most)  # type: ignore[arg-type]
+        found = json.loads(file.read_text())
+        return {kind: [z for _, z, _, _ in sorted(found[kind])] for kind in ("plain", "disease")}
+
+    assert searched_at(2, 1) == {"plain": [1, 1], "disease": [1, 1]}
+    assert searched_at(2, 2) == {"plain": [2, 1, 2], "disease": [2, 2]}
+    assert searched_at(None, 3) == {"plain": [3, 3, 3], "disease": [3, 3]}
 
 
 def test_a_checkpoint_is_measured_once_and_the_curve_goes_on(

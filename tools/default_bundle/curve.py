@@ -31,8 +31,10 @@ LARGE_MM = 10.0
 PAUSE_SECONDS = 60.0
 EVERY_SECONDS, EVERY_GROWTH = 3600.0, 1.3
 """A new checkpoint is measured an hour after the last one, or once it has so many times its steps."""
-PLAIN_SEARCHED = 12
-"""Unchanged training CTs in which false nodes are looked for at each checkpoint, one after the other."""
+HARD_KINDS = ("plain", "disease")
+"""Of the training crops, those in which false tumour is looked for."""
+CROPS_SEARCHED = 12
+"""Of each kind, at each checkpoint, one after the other."""
 LEAST_HARD_VOXELS = 30
 
 Floats = npt.NDArray[np.float64]
@@ -199,26 +201,43 @@ def summary(counts: Sequence[CropCounts], offsets: Sequence[float] = OFFSETS) ->
     }
 
 
-def look_for_hard_places(work: Path, segmenter: Segmenter, step: int) -> None:
-    """Search some more unchanged training CTs, and keep what was found, of each crop the last search.
+def search_all(work: Path) -> None:
+    """Look for hard places in every training crop, by the checkpoint that is there."""
+    torch.set_num_threads(1)
+    folder = work / "measured"
+    write_nnunet_folder(work, folder, half=False)
+    step = int(torch.load(work / "segmenter_state.pth", weights_only=True)["step"])
+    look_for_hard_places(work, load_segmenter(folder), step, most=None)
 
-    Outside the high-dose target nothing is gross disease, so what is called tumour there is none.
+
+def look_for_hard_places(
+    work: Path, segmenter: Segmenter, step: int, most: int | None = CROPS_SEARCHED
+) -> None:
+    """Search some more training crops, and keep what was found, of each crop the last search.
+
+    Outside the high-dose target nothing is gross disease but what was planted: whatever else is called tumour
+    there is none.
+
+    Parameters
+    ----------
+    most : crops of each kind that are searched; None: all.
     """
-    store = GrowingStore(work / "crops" / "plain")
-    if not len(store):
-        return
     file = work / "hard_places.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    start = int(found.get("next", 0))
-    chosen = [(start + k) % len(store) for k in range(min(PLAIN_SEARCHED, len(store)))]
-    names = {store.names[k] for k in chosen}
-    places = [place for place in found.get("plain", []) if place[0] not in names]
-    for k in chosen:
-        places += [[store.names[k], *place] for place in false_places(store[k], segmenter)]
+    starts = found.get("next")
+    after: dict[str, int] = dict(starts) if isinstance(starts, dict) else {}
+    for kind in HARD_KINDS:
+        store = GrowingStore(work / "crops" / kind)
+        start = after.get(kind, 0)
+        count = len(store) if most is None else min(most, len(store))
+        chosen = [(start + k) % len(store) for k in range(count)]
+        names = {store.names[k] for k in chosen}
+        places = [place for place in found.get(kind, []) if place[0] not in names]
+        for k in chosen:
+            places += [[store.names[k], *place] for place in false_places(store[k], segmenter)]
+        found[kind], after[kind] = places, start + count
     partial = file.with_suffix(".part")
-    partial.write_text(
-        json.dumps({"plain": places, "next": start + len(chosen), "step": step}), encoding="utf-8"
-    )
+    partial.write_text(json.dumps({**found, "next": after, "step": step}), encoding="utf-8")
     partial.rename(file)
 
 

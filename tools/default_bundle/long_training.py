@@ -3,12 +3,15 @@
     python -m tools.default_bundle.long_training crops --work DIR --openkbp DIR [--more DIR] [--plantings 24]
     python -m tools.default_bundle.long_training train --work DIR [--start CHECKPOINT]
     python -m tools.default_bundle.long_training curve --work DIR [--forever]
+    python -m tools.default_bundle.long_training hard --work DIR
 
 crops  plants disease into every host again and again: by real numbers (`disease`), by the older planter
        (round nodes), and not at all. A crop that is there stays.
 train  learns from the crops there are, and looks for new ones every some hundred steps.
 curve  measures the averaged weights on the validation crops: a line of `curve.jsonl` a checkpoint, and the
-       places of training CTs that are wrongly called a node, for training to look at again.
+       places of some training CTs that are wrongly called tumour, for training to look at again.
+hard   looks for such places in every training CT, by the checkpoint that is there: a round of its own, some
+       seconds of a core a crop. What it finds is taken up by a training that runs.
 
 Each may run by itself, side by side, `nice`d. The 20 kept-out CTs (`holdout`) take no part.
 """
@@ -36,7 +39,7 @@ from aiene.preprocess.profile import OPEN
 from aiene.preprocess.registration import Template
 from tools.default_bundle import fit_segmenter
 from tools.default_bundle.bundle_card import DEFAULT_BUNDLE, NECK_CENTRE, note_start
-from tools.default_bundle.curve import follow
+from tools.default_bundle.curve import follow, search_all
 from tools.default_bundle.disease_crops import Kind, Made, make_crop
 from tools.default_bundle.fit_segmenter import Lesson
 from tools.default_bundle.growing_store import GrowingStore, add_crop, has_crop
@@ -61,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=["crops", "train", "curve"])
+    parser.add_argument("what", choices=["crops", "train", "curve", "hard"])
     parser.add_argument("--work", type=Path, required=True, help="folder outside the repository")
     parser.add_argument("--openkbp", type=Path, help="real CTs, some of them kept out")
     parser.add_argument("--more", type=Path, help="further real CTs, none of them kept out")
@@ -80,6 +83,8 @@ def main() -> None:
             crops(options)
         elif options.what == "train":
             train(options)
+        elif options.what == "hard":
+            search_all(options.work)
         else:
             follow(options.work, forever=options.forever)
 
