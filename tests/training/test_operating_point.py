@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from tools.default_bundle import train_default
 from tools.default_bundle.bundle_card import NOT_YET, _points
 from tools.default_bundle.curve import Bar, CropCounts
 from tools.default_bundle.operating_point import (
@@ -91,3 +95,19 @@ def test_the_card_shows_both_points_and_the_curve() -> None:
     assert "| sensitive | -1.0 | 0.95 | 0.98 | 4.00 | 0.70 |" in table
     assert table.count("\n") == 1 + 2 + len(CURVE)
     assert _points([{"offset": 0.0}]) == NOT_YET  # a card of before
+
+
+def test_the_classifier_learns_false_nodes_from_the_sensitive_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"balanced": {"offset": 0.0}, "sensitive": {"offset": -4.0}, "cores": {"GTVn": 3.0, "GTVp": 7.0}}
+    (tmp_path / "operating_point.json").write_text(json.dumps(points))
+    asked: list[Any] = []
+    monkeypatch.setattr(train_default, "load_segmenter", lambda folder, **words: asked.append(words))
+    train_default.node_set([], tmp_path / "segmenter", "balanced")
+    train_default.node_set([], tmp_path / "segmenter", "sensitive")
+    assert [(words["node_offset"], words["cores"]) for words in asked] == [
+        (0.0, {"GTVn": 3.0, "GTVp": 7.0}),
+        (-1.0, {"GTVn": 0.0, "GTVp": 7.0}),
+    ]
+    assert train_default.REAL_NODES["training"][-1] == "plain"

@@ -29,9 +29,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from aiene.models.bundle import OperatingPoint
 from aiene.preprocess.preprocess import read_template
 from aiene.preprocess.profile import OPEN
-from aiene.segment.segmenter import load_segmenter
+from aiene.segment.segmenter import at_the_point, load_segmenter
 from tools.default_bundle import fit_classifier, fit_segmenter, operating_point
 from tools.default_bundle.bundle_card import (
     DEFAULT_BUNDLE,
@@ -63,8 +64,10 @@ NODE_SETS = {
     "validation": (("necks_validation", 1), ("validation", 1)),
 }
 """Folders of phantom crops, and that every so manieth crop is taken."""
+REAL_NODES = {"training": (*REAL_KINDS, "plain"), "validation": REAL_KINDS}
+"""Kinds of real crops; in a CT as it is every node outside the target is a false one."""
 EVERY_REAL = {"training": 4, "validation": 1}
-"""Of the real crops with planted disease, every so manieth teaches the classifier, or judges it."""
+"""Of the real crops of each kind, every so manieth teaches the classifier, or judges it."""
 
 
 def main() -> None:
@@ -145,10 +148,13 @@ def nodes(options: argparse.Namespace) -> None:
                 f for folder, every in NODE_SETS[name] for f in crop_files(work / folder)[::every]
             ]
             real = crops_folder(work) / ("validation" if name == "validation" else "")
-            for kind in REAL_KINDS:
+            for kind in REAL_NODES[name]:
                 store = real / kind
                 files += [(store, k) for k in range(0, len(GrowingStore(store)), EVERY_REAL[name])]
-            jobs = [pool.submit(node_set, files[k::processes], work / "segmenter") for k in range(processes)]
+            at: OperatingPoint = "sensitive" if name == "training" else "balanced"
+            jobs = [
+                pool.submit(node_set, files[k::processes], work / "segmenter", at) for k in range(processes)
+            ]
             made = [node for job in jobs for node in job.result()]
             save_nodes(options.work / f"{name}_nodes.npz", made)
             false = sum(n.pos == 0 for n in made)
@@ -215,11 +221,19 @@ def crop_from(source: Source) -> Crop:
     return GrowingStore(folder).whole(number)
 
 
-def node_set(sources: list[Source], folder: Path) -> list[fit_classifier.Node]:
-    """Found nodes of all crops, and those of the true label maps; in a process of its own."""
+def node_set(sources: list[Source], folder: Path, point: OperatingPoint) -> list[fit_classifier.Node]:
+    """Found nodes of all crops, and those of the true label maps; in a process of its own.
+
+    Parameters
+    ----------
+    folder : of the segmenter; its operating points lie beside it.
+    point : at which nodes are found. A segmenter makes few mistakes in the crops that it has learned: the
+        classifier learns what a false node is from those of the sensitive point.
+    """
     torch.set_num_threads(1)
-    cores = json.loads((folder.parent / "operating_point.json").read_text())["cores"]
-    network = load_segmenter(folder, mirroring=MIRRORING, labels=TUMOURS, cores=cores)
+    points = json.loads((folder.parent / "operating_point.json").read_text())
+    offset, cores = at_the_point(points["cores"], points[point]["offset"])
+    network = load_segmenter(folder, mirroring=MIRRORING, labels=TUMOURS, node_offset=offset, cores=cores)
     made: list[fit_classifier.Node] = []
     for source in sources:
         crop = crop_from(source)
