@@ -562,8 +562,9 @@ def _calibration(figures: dict[str, Any]) -> str:
 AS_IT_IS = "as it is"
 """Name of the undisturbed CTs among the disturbed ones."""
 NOT_YET = "Not evaluated yet."
-KEPT = 0.95
-"""Share of the found planted nodes that must go on counting."""
+KEPT = 0.9
+"""Share of the found planted nodes that must go on counting. On the validation patients 0.95 would let six of
+ten structures count that are wrongly taken for nodes, for four more of 78 nodes; 0.9 lets three or four."""
 RULE = (
     "Found: one found node, used once, holds at least 30 % of the planted node's voxels; false: less than "
     "10 % of it lies in planted nodes."
