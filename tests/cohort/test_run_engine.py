@@ -41,4 +41,5 @@ def test_a_fast_run_says_so_and_an_exact_one_cannot_go_on_from_it(
     )
     assert 2 * np.sum(fast & slow) > 0.9 * (np.sum(fast) + np.sum(slow)) > 0
     exact = pd.read_csv(segmented_run / "nodes.csv")
-    assert len(summary.results[0].nodes) == (exact.case_id == "one").sum()
+    # a piece whose lead is about its core may come or go by the rounding
+    assert abs(len(summary.results[0].nodes) - (exact.case_id == "one").sum()) <= 1
