@@ -7,7 +7,8 @@ import pytest
 
 from aiene.geometry.grid import Grid, Volume
 from tools.default_bundle import bundle_card, evaluate, evaluate_ene
-from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, _false_primaries, alike_places
+from tools.default_bundle.curve import false_pieces
+from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, alike_places
 
 TWO = [
     Judged(
@@ -127,11 +128,11 @@ def test_a_false_primary_is_a_piece_that_lies_in_no_planted_one_and_hardly_where
     primary[1, 1, 1:6] = True
     called[1, 4, 1:11] = True  # by four tenths in the target
     nowhere[1, 4, 1:5] = True
-    assert _false_primaries(called, primary, nowhere) == 0
+    assert len(false_pieces(called, primary, nowhere)[1]) == 0
     called[1, 7, 1:11] = True  # by three tenths
     nowhere[1, 7, 1:4] = True
     called[3, 1, 30:33] = True
-    assert _false_primaries(called, primary, nowhere) == 2
+    assert len(false_pieces(called, primary, nowhere)[1]) == 2
 
 
 def test_like_places_are_as_bright_as_high_and_as_far_from_the_midline() -> None:

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from aiene.geometry.grid import Volume
 from aiene.nodes.split import split_nodes
-from aiene.segment.segmenter import Segmenter, lead_of, load_segmenter, pieces_with_core
+from aiene.segment.segmenter import TOUCHING, Segmenter, lead_of, load_segmenter, pieces_with_core
 from tools.default_bundle.fit_classifier import MOST_UNKNOWN
 from tools.default_bundle.fit_segmenter import write_nnunet_folder
 from tools.default_bundle.growing_store import GrowingStore
@@ -140,7 +140,7 @@ def counts_from(
 ) -> CropCounts:
     """The same from what the segmenter says of the crop: (classes, z, y, x)."""
     logits = np.log(np.maximum(probability, 1e-12))
-    lead = lead_of(logits, NODE)
+    lead, of_primary = lead_of(logits, NODE), lead_of(logits, PRIMARY)
     unknown = crop.labels == IGNORE
     there = [k for k in range(1, len(short_axes) + 1) if (crop.numbers == k).any()]
     dice, false = np.zeros((len(bars), len(there))), np.zeros(len(bars))
@@ -158,18 +158,22 @@ def counts_from(
         dice,
         false,
         float(called[tumour].mean()) if tumour.any() else None,
-        _false_primaries(lead_of(logits, PRIMARY), tumour, unknown),
+        _leads(of_primary, *false_pieces(of_primary > 0, tumour, unknown)),
     )
 
 
-def _false_primaries(
-    lead: npt.NDArray[np.float32], tumour: npt.NDArray[np.bool_], unknown: npt.NDArray[np.bool_]
-) -> tuple[float, ...]:
-    pieces, count = ndimage.label(lead > 0, np.ones((3, 3, 3)))
-    numbers = np.arange(1, count + 1)
-    real, nowhere = (ndimage.mean(mask.astype(np.float32), pieces, numbers) for mask in (tumour, unknown))
-    false = (real < LEAST_OWN) & (nowhere <= MOST_UNKNOWN)
-    return tuple(float(v) for v in np.asarray(ndimage.maximum(lead, pieces, numbers))[false])
+def false_pieces(
+    called: npt.NDArray[np.bool_], tumour: npt.NDArray[np.bool_], nowhere: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.integer[Any]], list[int]]:
+    """Numbered pieces of a mask, and the numbers of those outside the tumour that hardly meet the unknown."""
+    pieces, count = ndimage.label(called, TOUCHING)
+    numbers = range(1, count + 1)
+    real, unknown = (ndimage.mean(m.astype(np.float32), pieces, numbers) for m in (tumour, nowhere))
+    return pieces, [n for n in numbers if real[n - 1] < LEAST_OWN and unknown[n - 1] <= MOST_UNKNOWN]
+
+
+def _leads(lead: npt.NDArray[np.float32], pieces: npt.NDArray[Any], numbers: list[int]) -> tuple[float, ...]:
+    return tuple(float(v) for v in ndimage.maximum(lead, pieces, numbers)) if numbers else ()
 
 
 def _is_false(mask: npt.NDArray[np.bool_], crop: Crop, unknown: npt.NDArray[np.bool_]) -> bool:

@@ -21,11 +21,12 @@ from aiene.phantom.lesions import Lesion
 from aiene.pipeline import Networks, load_networks
 from aiene.preprocess.preprocess import Preparation, Prepared, load_preparation, prepare
 from aiene.preprocess.profile import OPEN
+from tools.default_bundle.curve import false_pieces
 from tools.default_bundle.disease import draw_disease, mimics
 from tools.default_bundle.disturb import Disturbed
 from tools.default_bundle.fit_classifier import MOST_UNKNOWN
 from tools.default_bundle.hosts import Host
-from tools.default_bundle.matching import LEAST_OWN, Match, match
+from tools.default_bundle.matching import Match, match
 from tools.default_bundle.organs import NODE, PRIMARY
 from tools.default_bundle.real_crops import mark
 from tools.default_bundle.real_planting import Patient, RealNode, decoys, draw_nodes, planted
@@ -220,7 +221,7 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
         sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
         _covered_share(primary, target, found.labels),
-        _false_primaries(found.labels == PRIMARY, primary, target | (numbers > 0)),
+        len(false_pieces(found.labels == PRIMARY, primary, target | (numbers > 0))[1]),
     )
 
 
@@ -244,15 +245,6 @@ def _covered_share(primary: Mask, target: Mask, labels: npt.NDArray[np.uint8]) -
     if not primary.any() or target[primary].mean() > MOST_UNKNOWN:
         return None
     return float((labels[primary] == PRIMARY).mean())
-
-
-def _false_primaries(called: Mask, primary: Mask, nowhere: Mask) -> int:
-    """Pieces outside the planted primary, of which no more than a third lies where nothing counts."""
-    pieces, count = ndimage.label(called, np.ones((3, 3, 3)))
-    return sum(
-        bool(primary[piece].mean() < LEAST_OWN and nowhere[piece].mean() <= MOST_UNKNOWN)
-        for piece in (pieces == k for k in range(1, count + 1))
-    )
 
 
 def blank_places(road: Road, patient: Patient, number: int) -> tuple[int, int]:

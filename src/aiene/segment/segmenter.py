@@ -98,7 +98,7 @@ def slide(
 Scores = npt.NDArray[np.float32]
 Fold = int | Literal["all"]
 
-_TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
+TOUCHING = np.ones((3, 3, 3), dtype=np.bool_)
 """Voxels are of one piece where they share a corner."""
 
 
@@ -116,7 +116,7 @@ def pieces_with_core(
     lead : of the same shape, how far the class's logit lies over the best other one.
     core : a piece stays where some voxel leads by more than this.
     """
-    pieces, _ = ndimage.label(called, _TOUCHING)
+    pieces, _ = ndimage.label(called, TOUCHING)
     stays = np.zeros(int(pieces.max(initial=0)) + 1, dtype=np.bool_)
     stays[pieces[called & (lead > core)]] = True
     kept: npt.NDArray[np.bool_] = stays[pieces] & called
