@@ -49,5 +49,5 @@ def pack(folder: Path, net: PlainConvUNet) -> None:
     torch.save({**content, "network_weights": net.state_dict()}, file)
     card = json.loads((folder / "model.json").read_text())
     card.pop("files")
-    card["segmenter"] |= {"auxiliary": {"larynx": 7}, "mirroring": False}
+    card["segmenter"] |= {"auxiliary": {"larynx": 7}, "mirroring": False, "cores": {}, "operating_points": {}}
     write_card(folder, {**card, "name": "tiny"})

@@ -494,7 +494,8 @@ def _segmenter_card(report: ImportReport) -> dict[str, Any]:
         "mirroring": report.mirroring,
         "intensities": report.intensities,
         "auxiliary": {},  # another bundle's organs are none of this segmenter's labels,
-        "operating_points": {},  # nor its offsets any of this one's
+        "cores": {},  # nor its cores and offsets any of this one's
+        "operating_points": {},
     }
 
 
