@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 from torch.nn import functional
 
+from aiene.segment.engines import bfloat16_pays
 from aiene.segment.network import read_checkpoint, tensors_of
 from aiene.segment.plans import PLAIN_LAYERS
 from tools.default_bundle.organs import CLASSES, IGNORE, NODE, PRIMARY
@@ -502,7 +503,7 @@ def _learn(network: nn.Module, mine: Batch, done: float, batch: int) -> float:
     total = 0.0
     device = next(network.parameters()).device
     for image, label, organs in zip(mine.images, mine.labels, mine.organs, strict=True):
-        with torch.autocast(device.type, dtype=torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16_pays(device)):
             logits = network(image[None].to(device).contiguous(memory_format=torch.channels_last_3d))
         loss = loss_of(logits.float(), label[None].to(device), done, organs)
         (loss / batch).backward()  # type: ignore[no-untyped-call]
