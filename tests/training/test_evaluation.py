@@ -5,16 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiene.geometry.grid import Grid, Volume
+from aiene.geometry.grid import Grid, RigidTransform, Volume
+from aiene.phantom.lesions import Lesion, Lobe, Margin
+from aiene.preprocess.preprocess import Prepared
+from aiene.preprocess.registration_quality import RegistrationReport
 from tools.default_bundle import bundle_card, evaluate, evaluate_ene
 from tools.default_bundle.curve import false_pieces
-from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, alike_places
+from tools.default_bundle.judging import Judged, JudgedNode, Unplanted, alike_places, drawn_on_the_ct
 
 TWO = [
     Judged(
         (
             JudgedNode(8.0, 2.0, "II", 20.0, 0.0, 0.0, enhanced=True),
-            JudgedNode(12.0, 2.5, "II", 0.0, 0.8, 0.9, enhanced=False),
+            JudgedNode(12.0, 2.5, "II", 0.0, 0.8, 0.9, enhanced=False, drawn=0.8),
         ),
         false_pos=(0.1, 0.3, 0.7),
         false_ene=0,
@@ -23,7 +26,7 @@ TWO = [
         false_primaries=1,
     ),
     Judged(
-        (JudgedNode(16.0, 4.0, "III", -8.0, 0.6, 0.2, enhanced=True),),
+        (JudgedNode(16.0, 4.0, "III", -8.0, 0.6, 0.2, enhanced=True, drawn=0.9),),
         false_pos=(0.0,),
         false_ene=1,
         fragments=0,
@@ -55,6 +58,7 @@ def test_what_is_found_is_counted_by_size_and_by_the_classifiers_word() -> None:
     assert figures["false_primaries_per_case"] == 0.5
     assert figures["false_nodes_per_case"] == 2.0
     assert figures["dice_per_found_node"] == 0.7
+    assert figures["dice_of_a_perfect_hand"] == 0.85  # of the two that are found
     assert figures["by_pos"] == [
         {
             "pos_from": 0.2,
@@ -97,6 +101,7 @@ def test_the_card_tells_each_figure_and_its_fall() -> None:
     numbers = bundle_card._numbers_table(figures)
     assert "| found, level II | 1 of 2 |" in numbers
     assert "| of these, found (half of the volume) | 1.0 |" in numbers
+    assert f"| {bundle_card.PERFECT} | 0.85 |" in table
     falls = bundle_card._robustness(figures)
     assert "| as it is | 1.000 (+0.000) | 3.000 (+0.000) | 0.800 (+0.000) | 0 |" in falls
     assert "| noise of 20 HU | 1.000 (+0.000) | 1.000 (-2.000) | 0.600 (-0.200) | 0 |" in falls
@@ -120,6 +125,37 @@ def test_extension_is_told_by_strength_and_calibrated() -> None:
     assert figures["auc"] == 0.0
     assert figures["by_strength"]["none"]["certain_yes"] == 1.0
     assert "| none |" in bundle_card._ene_table(figures)
+
+
+def test_a_perfect_hand_loses_what_the_voxels_of_the_ct_cost() -> None:
+    """The coarser the CT, the less of a ball its voxels can draw; turned and shifted against the crop."""
+    turn = np.eye(4)
+    turn[:2, :2] = [[0, -1], [1, 0]]
+    turn[:3, 3] = 7.0, -30.0, 4.0
+    to_native = RigidTransform.from_matrix(turn)
+    crop = Volume(
+        np.zeros((32, 48, 48), np.float32), Grid((32, 48, 48), (1.0, 1.0, 1.0), (-24.0, -24.0, -16.0))
+    )
+    place = Prepared(
+        crop, crop.grid, to_native, RegistrationReport("geometry", -1.0, (), 1, 0, 0, 1, None, True)
+    )
+    (x, y, z), radius = to_native.apply(np.zeros((1, 3)))[0], 7.0
+    ball = Lesion(
+        (Lobe((x, y, z), (radius,) * 3, ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))),),
+        Margin(0.0, (), 1.0, 0.0, 0.0),
+        *(50.0, 0.0, 0.0, 2),
+    )
+    truth = (np.linalg.norm(crop.grid.points(np.argwhere(crop.array == 0)), axis=1) < radius).reshape(
+        crop.grid.size
+    )
+    values = []
+    for mm in (0.5, 2.0, 4.0, 8.0):
+        size = round(64 / mm)
+        corner = tuple(float(c) for c in np.array([x, y, z]) - 32 + mm / 4)
+        values.append(drawn_on_the_ct(ball, truth, Grid((size,) * 3, (mm,) * 3, corner), place))
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 0.96
+    assert 0.5 < values[3] < 0.85
 
 
 def test_a_false_primary_is_a_piece_that_lies_in_no_planted_one_and_hardly_where_nothing_counts() -> None:

@@ -569,12 +569,14 @@ RULE = (
     "Found: one found node, used once, holds at least 30 % of the planted node's voxels; false: less than "
     "10 % of it lies in planted nodes."
 )
+PERFECT = "Dice of the same nodes drawn by a perfect hand on the CT's own voxels, mean"
 _REAL_ROWS = {
     "planted nodes": ("planted_in_real", "nodes"),
     "sensitivity": ("planted_in_real", "sensitivity"),
     "sensitivity, short axis of 10 mm and more": ("planted_in_real", "sensitivity_10_mm_and_more"),
     "false nodes per case": ("planted_in_real", "false_nodes_per_case"),
     "Dice per found node, mean": ("planted_in_real", "dice_per_found_node"),
+    PERFECT: ("planted_in_real", "dice_of_a_perfect_hand"),
     "false nodes per case that would count as AI-ENE": ("planted_in_real", "false_ene_nodes_per_case"),
     "plantings without a node": ("blank_plantings", "places"),
     "of these, called a node": ("blank_plantings", "new_nodes_found"),
@@ -609,6 +611,7 @@ _NUMBERS_ROWS = {
     "sensitivity, 10 mm and 3 voxels and more": "sensitivity_10_mm_and_3_voxels",
     "false nodes per case": "false_nodes_per_case",
     "Dice per found node, mean": "dice_per_found_node",
+    PERFECT: "dice_of_a_perfect_hand",
     "planted primaries outside the target": "primaries",
     "of these, found (half of the volume)": "primaries_found",
     "pieces called a primary that are none, per case": "false_primaries_per_case",

@@ -178,6 +178,7 @@ def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
         "false_nodes_median": float(np.median(false)),
         "fragments_per_case": _rounded(np.mean([r.fragments for r in done])),
         "dice_per_found_node": _rounded(dice[dice > 0].mean()) if (dice > 0).any() else None,
+        "dice_of_a_perfect_hand": _mean([n.drawn for n in nodes if n.dice > 0]),
         "by_pos": [{"pos_from": pos, **_from(pos, done)} for pos in sorted({pos_from, SURE})],
         "false_ene_nodes_per_case": _rounded(np.mean([r.false_ene for r in done])),
     }

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from aiene.errors import CaseError
-from aiene.geometry.grid import RigidTransform, Volume
+from aiene.geometry.grid import Grid, RigidTransform, Volume
 from aiene.geometry.resample import pull_labels
 from aiene.ingest.case import NativeCt
 from aiene.models.bundle import find_bundle
@@ -73,6 +73,7 @@ class JudgedNode:
     dice : of its partner; 0 where it was missed.
     pos : of its partner by the classifier; 0 where it was missed or has no score.
     enhanced : whether the CT is; None where nobody looked.
+    drawn : Dice of the truth itself, drawn on the CT's voxels: what a perfect hand would have.
     """
 
     short_axis_mm: float
@@ -82,6 +83,7 @@ class JudgedNode:
     dice: float
     pos: float
     enhanced: bool | None = None
+    drawn: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -212,11 +214,13 @@ def judge(road: Road, case: PlantedCt, change: Callable[[Volume], Disturbed] | N
     nowhere = target | primary
     false = [f for f in matched.false if nowhere[found.nodes[f].mask].mean() <= MOST_UNKNOWN]
     scores = [found.scores[f] for f in false]
+    judged = [
+        _judged(case, case.nodes[k - 1], matched.dice.get(k, 0.0), _pos_of(k, matched, found.scores))
+        for k in there
+    ]
+    hand = [drawn_on_the_ct(case.nodes[k - 1].lesion, numbers == k, case.ct.grid, place) for k in there]
     return Judged(
-        tuple(
-            _judged(case, case.nodes[k - 1], matched.dice.get(k, 0.0), _pos_of(k, matched, found.scores))
-            for k in there
-        ),
+        tuple(replace(node, drawn=dice) for node, dice in zip(judged, hand, strict=True)),
         tuple(0.0 if s is None else s.pos for s in scores),
         sum(s is not None and road.rule.is_ene(s.pos, s.ene) for s in scores),
         len(matched.fragments),
@@ -230,6 +234,18 @@ def _judged(case: PlantedCt, node: RealNode, dice: float, pos: float) -> JudgedN
     above = node.lesion.hu - case.patient.muscle_hu
     across = node.short_axis_mm / max(y, x)
     return JudgedNode(node.short_axis_mm, across, node.level, above, dice, pos, case.enhanced)
+
+
+def drawn_on_the_ct(lesion: Lesion, truth: Mask, native: Grid, place: Prepared) -> float:
+    """Dice of a lesion drawn voxel by voxel on the CT (a voxel's centre lies in it), against it on the crop.
+
+    Coarse voxels alone cost a small node this much: a voxel is drawn where its centre lies in the lesion.
+    """
+    labels = np.zeros(native.size, dtype=np.uint8)
+    on_the_ct = replace(place, crop=Volume(labels, native), to_native=RigidTransform())
+    mark(labels, np.zeros_like(labels), lesion, on_the_ct, 0)
+    hand = pull_labels(Volume(labels, native), place.crop.grid, world=place.to_native).array > 0
+    return float(2 * np.count_nonzero(hand & truth) / (np.count_nonzero(hand) + np.count_nonzero(truth)))
 
 
 def _drawn(lesion: Lesion | None, place: Prepared) -> Mask:
