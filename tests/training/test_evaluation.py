@@ -151,8 +151,9 @@ def test_a_perfect_hand_loses_what_the_voxels_of_the_ct_cost() -> None:
     values = []
     for mm in (0.5, 2.0, 4.0, 8.0):
         size = round(64 / mm)
-        corner = tuple(float(c) for c in np.array([x, y, z]) - 32 + mm / 4)
-        values.append(drawn_on_the_ct(ball, truth, Grid((size,) * 3, (mm,) * 3, corner), place))
+        edge = mm / 4 - 32
+        native = Grid((size,) * 3, (mm,) * 3, (float(x) + edge, float(y) + edge, float(z) + edge))
+        values.append(drawn_on_the_ct(ball, truth, native, place))
     assert values == sorted(values, reverse=True)
     assert values[0] > 0.96
     assert 0.5 < values[3] < 0.85
