@@ -12,7 +12,7 @@ import pytest
 
 from tools.default_bundle import train_default
 from tools.default_bundle.bundle_card import NOT_YET, _points
-from tools.default_bundle.curve import Bar, CropCounts
+from tools.default_bundle.curve import PRIMARY_CONTOURS, Bar, CropCounts, counts_from
 from tools.default_bundle.operating_point import (
     BARS,
     CONTOURS,
@@ -21,8 +21,11 @@ from tools.default_bundle.operating_point import (
     chosen,
     curves,
     froc,
+    primary_contour,
     primary_core,
 )
+from tools.default_bundle.organs import IGNORE, PRIMARY
+from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
 CURVE = [
     Point(-1.0, 0.97, 0.99, 9.0, 0.6),
@@ -76,6 +79,42 @@ def test_the_core_of_primaries_lets_one_false_piece_through_in_twenty_crops() ->
     assert primary_core(some) == 3.0
     assert primary_core([none]) == 0.0
     assert primary_core([replace(none, false_primaries=(99.0,))]) == CORES[-1]
+
+
+def test_the_core_of_primaries_keeps_away_from_the_false_and_from_the_planted_ones() -> None:
+    none = CropCounts((), np.zeros((1, 0)), np.zeros(1), None)
+    drawn = [replace(none, primary=0.9, primary_lead=lead) for lead in (7.8, 12.0)]
+    faint = replace(none, primary=0.2, primary_lead=2.1)  # drawn by a fifth: not found at any core
+    false = [replace(none, false_primaries=(lead,)) for lead in (2.7, 9.0)]
+    assert primary_core([*drawn, faint, *false, *[none] * 15]) == 5.0  # the middle of 3 to 7
+    assert primary_core([drawn[1], faint, *false, *[none] * 16]) == 5.5  # of 3 to 10
+
+
+def test_the_contour_of_primaries_draws_them_best_on_the_average() -> None:
+    none = CropCounts((), np.zeros((1, 0)), np.zeros(1), None)
+    drawn = [(0.4, 0.6, 0.5, 0.3, 0.0), (0.8, 0.7, 0.7, 0.7, 0.7)]
+    assert primary_contour([none, *(replace(none, primary_dice=d) for d in drawn)]) == PRIMARY_CONTOURS[1]
+    assert primary_contour([none]) == 0.0
+
+
+def test_a_primary_is_drawn_by_the_pieces_that_meet_it() -> None:
+    labels = np.zeros(CROP_GRID.size, np.uint8)
+    labels[10:20, 40:60, 40:60] = PRIMARY
+    labels[10:20, 40:60, 60:70] = IGNORE
+    logits = np.zeros((3, *CROP_GRID.size), np.float32)
+    logits[0] = 20
+    logits[PRIMARY, 10:20, 40:60, 40:50] = 24  # half of it is sure
+    logits[PRIMARY, 10:20, 40:60, 50:70] = 18.5  # the rest, and as much of what nobody knows, 1.5 short
+    logits[PRIMARY, 40:50, 100:110, 100:110] = 25  # another place
+    probability = np.exp(logits - logits.max(0))
+    probability /= probability.sum(0)
+    crop = Crop(np.zeros(CROP_GRID.size, np.float16), labels, np.zeros_like(labels), np.zeros(0, np.float32))
+    counts = counts_from(probability, crop, [])
+    by_contour = dict(zip(PRIMARY_CONTOURS, counts.primary_dice, strict=True))
+    assert by_contour[-2.0] == 1.0
+    assert by_contour[0.0] == pytest.approx(2 / 3)
+    assert counts.primary_lead == pytest.approx(4, abs=1e-3)
+    assert counts.false_primaries == pytest.approx((5,), abs=1e-3)
 
 
 def test_the_curve_counts_all_crops_together() -> None:

@@ -167,15 +167,9 @@ def of_crop(store: Path, name: str, kept: Path) -> Measured:
     pos = found.pop("pos")
     if not found:
         return Measured(None, pos)
-    axes, primary = tuple(found["short_axes"].tolist()), float(found["primary"])
-    counts = CropCounts(
-        axes,
-        found["dice"],
-        found["false"],
-        None if np.isnan(primary) else primary,
-        tuple(found["false_primaries"].tolist()),
-    )
-    return Measured(counts, pos)
+    primary, lead = (None if np.isnan(found[k]) else float(found[k]) for k in ("primary", "primary_lead"))
+    axes, false, drawn = (tuple(found[k].tolist()) for k in ("short_axes", "false_primaries", "primary_dice"))
+    return Measured(CropCounts(axes, found["dice"], found["false"], primary, false, lead, drawn), pos)
 
 
 def _measured(store: Path, name: str) -> Measured:

@@ -37,7 +37,11 @@ CROPS_SEARCHED = 12
 """Of each kind, at each checkpoint, one after the other."""
 LEAST_HARD_VOXELS = 30
 
+PRIMARY_CONTOURS = (-3.0, -2.0, -1.0, 0.0, 1.0)
+"""About the network's own border."""
+
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 class Bar(NamedTuple):
@@ -65,6 +69,8 @@ class CropCounts:
     primary : share of the planted primary that is called tumour of any kind; None without one.
     false_primaries : of each piece that is wrongly called a primary, outside what nobody outlined, how far
         its logit leads at most.
+    primary_lead : how far it leads at most in the planted one.
+    primary_dice : of the planted primary at each of `PRIMARY_CONTOURS`, the pieces that meet it.
     """
 
     short_axes: tuple[float, ...]
@@ -72,6 +78,8 @@ class CropCounts:
     false: Floats
     primary: float | None
     false_primaries: tuple[float, ...] = ()
+    primary_lead: float | None = None
+    primary_dice: tuple[float, ...] = ()
 
 
 BARS = tuple(Bar(offset, offset) for offset in OFFSETS)
@@ -159,12 +167,20 @@ def counts_from(
         false,
         float(called[tumour].mean()) if tumour.any() else None,
         _leads(of_primary, *false_pieces(of_primary > 0, tumour, unknown)),
+        float(of_primary[tumour].max()) if tumour.any() else None,
+        tuple(_dice(of_primary > c, tumour, unknown) for c in PRIMARY_CONTOURS) if tumour.any() else (),
     )
 
 
-def false_pieces(
-    called: npt.NDArray[np.bool_], tumour: npt.NDArray[np.bool_], nowhere: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.integer[Any]], list[int]]:
+def _dice(called: Mask, tumour: Mask, unknown: Mask) -> float:
+    """Of a primary and the pieces that meet it; what nobody outlined is no part of them."""
+    pieces, _ = ndimage.label(called, TOUCHING)
+    drawn = np.isin(pieces, np.unique(pieces[called & tumour])) & called & ~unknown
+    shared = np.count_nonzero(drawn & tumour)
+    return 2 * shared / (np.count_nonzero(drawn) + np.count_nonzero(tumour))
+
+
+def false_pieces(called: Mask, tumour: Mask, nowhere: Mask) -> tuple[npt.NDArray[np.integer[Any]], list[int]]:
     """Numbered pieces of a mask, and the numbers of those outside the tumour that hardly meet the unknown."""
     pieces, count = ndimage.label(called, TOUCHING)
     numbers = range(1, count + 1)

@@ -615,7 +615,9 @@ def _save(
     partial.rename(file)
 
 
-def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: float = 0.0) -> None:
+def write_nnunet_folder(
+    work: Path, folder: Path, *, half: bool, node_offset: float = 0.0, primary_offset: float = 0.0
+) -> None:
     """The trained network, averaged over its last steps, in nnU-Net v2's trained-model layout.
 
     Parameters
@@ -623,14 +625,15 @@ def write_nnunet_folder(work: Path, folder: Path, *, half: bool, node_offset: fl
     work : holds the training's last checkpoint.
     folder : gets plans.json, dataset.json and fold_0/checkpoint_final.pth.
     half : store the weights as float16.
-    node_offset : taken off the nodes' logit (`operating_point`).
+    node_offset, primary_offset : taken off the logit of nodes and of primaries (`operating_point`).
     """
     average = torch.load(work / STATE, weights_only=True, map_location="cpu")["average"]
     whole = new_network(0)
     whole.load_state_dict(average, strict=False)  # shared layers have one name in the average
     network = whole.state_dict()
     last = max(name for name in network if name.startswith("decoder.seg_layers.") and name.endswith(".bias"))
-    network[last][2] -= node_offset
+    network[last][NODE] -= node_offset
+    network[last][PRIMARY] -= primary_offset
     weights = _stored(network, half=half)
     (folder / "fold_0").mkdir(parents=True, exist_ok=True)
     torch.save(

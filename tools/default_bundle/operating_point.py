@@ -3,6 +3,7 @@
 A node's contour and its find have a bar each (`Bar`): one bar for both would make sure nodes too small. The
 contour's is kept in the segmenter's last bias, so that every program that runs the model draws the same; the
 core that `balanced` asks for stands on the card, and `sensitive` as a shift against it with the whole curve.
+A primary has a contour and a core of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 
 from aiene.segment.segmenter import load_segmenter
 from tools.default_bundle.bundle_card import MIRRORING
-from tools.default_bundle.curve import LARGE_MM, Bar, CropCounts, counts_of
+from tools.default_bundle.curve import LARGE_MM, PRIMARY_CONTOURS, Bar, CropCounts, counts_of
 from tools.default_bundle.growing_store import GrowingStore
 
 FALSE_PER_CASE = {"balanced": 0.9, "sensitive": 4.0}
@@ -28,6 +29,8 @@ reader who looks at everything misses little. The kept-out CTs have 1.1 to 1.4 t
 patients (1.27 and 1.52 against 1.13 with 7,052 steps); balanced aims at about one there."""
 FALSE_PRIMARIES_PER_CASE = 0.05
 """Most pieces that are wrongly called a primary: a patient has one or none, so one in twenty patients."""
+HALF = 0.5
+"""Of a planted primary's volume: called tumour, it is found."""
 CONTOURS = (-2.0, -1.0, 0.0, 1.0)
 """About the network's own border, where its logits are equal."""
 CORES = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
@@ -140,11 +143,27 @@ def chosen(curves: Mapping[float, Sequence[Point]]) -> OperatingPoints:
     return max(found, key=lambda f: f.points["balanced"].sensitivity * f.points["balanced"].dice)
 
 
+def primary_contour(counts: Sequence[CropCounts]) -> float:
+    """The contour with the best mean Dice of planted primaries, a missed one as 0; the border without any."""
+    dice = [c.primary_dice for c in counts if c.primary_dice]
+    return PRIMARY_CONTOURS[int(np.mean(dice, axis=0).argmax())] if dice else 0.0
+
+
 def primary_core(counts: Sequence[CropCounts]) -> float:
-    """The lowest core of primaries whose false pieces are few enough; the highest where none is."""
+    """Of primaries: few enough false pieces, and as many planted ones found as with the lowest such core.
+
+    Of all cores that do that it is the middle one: with so few primaries each end of them stands beside a
+    single crop. The highest there is, where every core leaves too many false pieces.
+    """
     leads = [lead for c in counts for lead in c.false_primaries]
     most = FALSE_PRIMARIES_PER_CASE * len(counts)
-    return next((core for core in CORES if sum(lead > core for lead in leads) <= most), CORES[-1])
+    quiet = [core for core in CORES if sum(lead > core for lead in leads) <= most]
+    if not quiet:
+        return CORES[-1]
+    halves = [c.primary_lead for c in counts if c.primary_lead is not None and (c.primary or 0) >= HALF]
+    found = [sum(lead > core for lead in halves) for core in quiet]
+    alike = [core for core, number in zip(quiet, found, strict=True) if halves and number == found[0]]
+    return alike[len(alike) // 2] if alike else quiet[0]
 
 
 def _quiet(curve: Sequence[Point], most: float) -> Point:

@@ -133,8 +133,12 @@ def segmenter(options: argparse.Namespace) -> None:
     counts = operating_point.measured(stores, plain, options.processes)
     found = operating_point.chosen(operating_point.curves(counts))
     print(*found.froc, sep="\n", flush=True)
-    fit_segmenter.write_nnunet_folder(work, work / "segmenter", half=False, node_offset=found.contour)
-    cores = {"GTVn": found.points["balanced"].offset, "GTVp": operating_point.primary_core(counts)}
+    border, core = operating_point.primary_contour(counts), operating_point.primary_core(counts)
+    print(f"contours: nodes {found.contour:g}, primaries {border:g}; core of primaries {core:g}", flush=True)
+    fit_segmenter.write_nnunet_folder(
+        work, work / "segmenter", half=False, node_offset=found.contour, primary_offset=border
+    )
+    cores = {"GTVn": found.points["balanced"].offset, "GTVp": core - border}
     card = {**found.card(), "cores": cores}
     (work / "operating_point.json").write_text(json.dumps(card))
 
