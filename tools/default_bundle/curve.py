@@ -20,7 +20,7 @@ from aiene.segment.segmenter import TOUCHING, Segmenter, lead_of, load_segmenter
 from tools.default_bundle.fit_classifier import MOST_UNKNOWN
 from tools.default_bundle.fit_segmenter import write_nnunet_folder
 from tools.default_bundle.growing_store import GrowingStore
-from tools.default_bundle.matching import LEAST_OWN, match
+from tools.default_bundle.matching import LEAST_OF_PRIMARY, LEAST_OWN, match
 from tools.default_bundle.organs import IGNORE, NODE, PRIMARY
 from tools.default_bundle.phantom_crops import CROP_GRID, Crop
 
@@ -213,7 +213,9 @@ def summary(counts: Sequence[CropCounts], offsets: Sequence[float] = OFFSETS) ->
         "sensitivity": _rounded((dice[row] > 0).mean()),
         "sensitivity_10_mm": _rounded((dice[row][large] > 0).mean()) if large.any() else None,
         "dice": _rounded(dice[row][dice[row] > 0].mean()) if (dice[row] > 0).any() else None,
-        "primaries_found": _rounded(np.mean([p >= 0.5 for p in primaries])) if primaries else None,
+        "primaries_found": _rounded(np.mean([p >= LEAST_OF_PRIMARY for p in primaries]))
+        if primaries
+        else None,
         "froc_10_mm": [
             [o, _rounded(false[k]), _rounded((dice[k][large] > 0).mean()) if large.any() else None]
             for k, o in enumerate(offsets)

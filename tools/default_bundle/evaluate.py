@@ -39,6 +39,7 @@ from tools.default_bundle.judging import (
     planted_cts,
     unplanted,
 )
+from tools.default_bundle.matching import LEAST_OF_PRIMARY
 from tools.default_bundle.real_crops import read_patient, real_patients
 
 SIZES = {"under 10 mm": (0.0, 10.0), "10 to 15 mm": (10.0, 15.0), "over 15 mm": (15.0, 1e9)}
@@ -173,7 +174,9 @@ def summary(results: list[Judged | None], pos_from: float) -> dict[str, Any]:
         "by_short_axis": by_size,
         **{name: _counted(nodes, group) for name, group in GROUPS.items()},
         "primaries": len(primaries),
-        "primaries_found": _rounded(np.mean([p >= 0.5 for p in primaries])) if primaries else None,
+        "primaries_found": _rounded(np.mean([p >= LEAST_OF_PRIMARY for p in primaries]))
+        if primaries
+        else None,
         "false_primaries_per_case": _rounded(np.mean([r.false_primaries for r in done])),
         "false_nodes_median": float(np.median(false)),
         "fragments_per_case": _rounded(np.mean([r.fragments for r in done])),

@@ -11,6 +11,8 @@ LEAST_COVERED = 0.3
 """Share of a planted node's voxels that the found node must hold."""
 LEAST_OWN = 0.1
 """Share of a found node's voxels that must lie in planted nodes for it not to be false."""
+LEAST_OF_PRIMARY = 0.5
+"""Share of a planted primary that must be called one for it to be found."""
 
 Mask = npt.NDArray[np.bool_]
 

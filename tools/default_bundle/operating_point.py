@@ -22,6 +22,7 @@ from aiene.segment.segmenter import load_segmenter
 from tools.default_bundle.bundle_card import MIRRORING
 from tools.default_bundle.curve import LARGE_MM, PRIMARY_CONTOURS, Bar, CropCounts, counts_of
 from tools.default_bundle.growing_store import GrowingStore
+from tools.default_bundle.matching import LEAST_OF_PRIMARY
 
 FALSE_PER_CASE = {"balanced": 0.9, "sensitive": 4.0}
 """Most false nodes a case at each point: the issue of the balanced one is trust, of the sensitive one that a
@@ -29,8 +30,6 @@ reader who looks at everything misses little. The kept-out CTs have 1.1 to 1.4 t
 patients (1.27 and 1.52 against 1.13 with 7,052 steps); balanced aims at about one there."""
 FALSE_PRIMARIES_PER_CASE = 0.05
 """Most pieces that are wrongly called a primary: a patient has one or none, so one in twenty patients."""
-HALF = 0.5
-"""Of a planted primary's volume: called tumour, it is found."""
 CONTOURS = (-2.0, -1.0, 0.0, 1.0)
 """About the network's own border, where its logits are equal."""
 CORES = (0.0, 1.0, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0)
@@ -160,10 +159,12 @@ def primary_core(counts: Sequence[CropCounts]) -> float:
     quiet = [core for core in CORES if sum(lead > core for lead in leads) <= most]
     if not quiet:
         return CORES[-1]
-    halves = [c.primary_lead for c in counts if c.primary_lead is not None and (c.primary or 0) >= HALF]
-    found = [sum(lead > core for lead in halves) for core in quiet]
-    alike = [core for core, number in zip(quiet, found, strict=True) if halves and number == found[0]]
-    return alike[len(alike) // 2] if alike else quiet[0]
+    drawn = [c for c in counts if c.primary is not None and c.primary >= LEAST_OF_PRIMARY]
+    if not drawn:
+        return quiet[0]
+    found = [sum(c.primary_lead is not None and c.primary_lead > core for c in drawn) for core in quiet]
+    alike = [core for core, number in zip(quiet, found, strict=True) if number == found[0]]
+    return alike[len(alike) // 2]
 
 
 def _quiet(curve: Sequence[Point], most: float) -> Point:
